@@ -1,0 +1,1 @@
+"""What is converted: sources, their weights, the photographs, and the input contract."""

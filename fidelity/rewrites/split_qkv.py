@@ -1,0 +1,144 @@
+"""Rewrite 1: one fused q, k, v projection becomes three, so that no tensor passes rank 4.
+
+The fused projection's output is reshaped to [batch, tokens, 3, heads, head width], rank 5, which
+the delegate refuses. The three projections have the fused one's rows, in its order: each output is
+the same dot product of the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from timm.layers.attention import Attention, AttentionRope
+from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+from timm.models.eva import EvaAttention
+from torch import nn
+from torch.nn import functional
+
+from fidelity.rewrites.contract import Contract, Exactness, Rewritten, Site
+from fidelity.rewrites.weights_map import Copied, Origin, stored_tensors
+
+_FUSED = (Attention, AttentionRope, EvaAttention)
+_CARRIED = ("q_norm", "k_norm", "norm", "gate", "proj")
+
+
+class SplitAttention(nn.Module):
+    """Self-attention with separate projections, everything rank 4 or less.
+
+    Same call as timm's attentions: x [B, N, C]; `rope` [N - prefix, 2 * head width] (sine, cosine)
+    or None; returns [B, N, C'].
+    """
+
+    def __init__(self, fused: nn.Module) -> None:
+        super().__init__()
+        self.num_heads = cast("int", fused.num_heads)
+        self.head_dim = cast("int", fused.head_dim)
+        self.num_prefix_tokens = cast("int", getattr(fused, "num_prefix_tokens", 0))
+        self.rotate_half = bool(getattr(fused, "rotate_half", False))
+        qkv = cast("nn.Linear", fused.qkv)
+        width = self.num_heads * self.head_dim
+        biases = _fused_bias(fused)
+        for part, name in enumerate(("q_proj", "k_proj", "v_proj")):
+            rows = slice(part * width, (part + 1) * width)
+            self.add_module(name, _linear(qkv.weight[rows], None if biases is None else biases[rows]))
+        for name in _CARRIED:
+            self.add_module(name, cast("nn.Module", getattr(fused, name)) or nn.Identity())
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        rope: torch.Tensor | None = None,
+        attn_mask: torch.Tensor | None = None,
+        is_causal: bool = False,
+    ) -> torch.Tensor:
+        """Attention over the tokens of `x`."""
+        batch, tokens, _ = x.shape
+        q = self.q_norm(self._heads(self.q_proj(x)))
+        k = self.k_norm(self._heads(self.k_proj(x)))
+        v = self._heads(self.v_proj(x))
+        if rope is not None:
+            q, k = self._rotate(q, rope), self._rotate(k, rope)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal)
+        y = self.norm(y.transpose(1, 2).reshape(batch, tokens, self.num_heads * self.head_dim))
+        if not isinstance(self.gate, nn.Identity):
+            y = y * self.gate(x).sigmoid()
+        return cast("torch.Tensor", self.proj(y))
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(x.shape[0], x.shape[1], self.num_heads, self.head_dim).transpose(1, 2)
+
+    def _rotate(self, x: torch.Tensor, rope: torch.Tensor) -> torch.Tensor:
+        prefix = self.num_prefix_tokens
+        turned = apply_rot_embed_cat(x[:, :, prefix:], rope, half=self.rotate_half)
+        return torch.cat([x[:, :, :prefix], turned], dim=2) if prefix else turned
+
+
+class SplitQkv:
+    """Fused qkv attention of timm (Attention, AttentionRope, EvaAttention) to SplitAttention."""
+
+    contract = Contract(
+        name="split_qkv",
+        version=1,
+        applies_to="timm attention with one fused qkv projection",
+        exactness=Exactness.ROUNDING,
+        bound="10 eps sqrt(K) kappa: three matrix products may sum in another order than one (K: longest sum, "
+        "kappa: the block's own rounding amplification, measured in float64)",
+        fp16_domain="wherever the original is finite in fp16: the same products are summed",
+        reason="the fused projection's reshape is rank 5, which the delegate refuses",
+        cures="rank-5 tensors",
+    )
+
+    def concerns(self, module: nn.Module) -> bool:
+        return isinstance(module, _FUSED)
+
+    def refuses(self, site: Site) -> str | None:
+        module = site.module
+        if not isinstance(module, _FUSED):
+            return f"{type(module).__name__} is not a timm attention"
+        if module.qkv is None:
+            return "q, k and v are separate projections already"
+        return None
+
+    def rewrite(self, site: Site) -> Rewritten:
+        fused = site.module
+        split = SplitAttention(fused)
+        split.train(fused.training)
+        return Rewritten(split, _origins(fused, split))
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
+    linear.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        linear.bias = nn.Parameter(bias.detach().clone())
+    return linear
+
+
+def _fused_bias(fused: nn.Module) -> torch.Tensor | None:
+    qkv = cast("nn.Linear", fused.qkv)
+    if isinstance(fused, EvaAttention):
+        if fused.q_bias is None:
+            return None
+        return torch.cat([cast("torch.Tensor", b) for b in (fused.q_bias, fused.k_bias, fused.v_bias)])
+    return qkv.bias
+
+
+def _origins(fused: nn.Module, split: SplitAttention) -> dict[str, Origin]:
+    width = split.num_heads * split.head_dim
+    eva = isinstance(fused, EvaAttention)
+    origins: dict[str, Origin] = {}
+    for name in stored_tensors(split):
+        head = name.split(".", maxsplit=1)[0]
+        if not head.endswith("_proj"):
+            origins[name] = Copied(name)
+            continue
+        letter, kind = head[0], name.rsplit(".", maxsplit=1)[1]
+        part = "qkv".index(letter)
+        if eva and kind == "bias":
+            origins[name] = Copied(f"{letter}_bias")
+        else:
+            origins[name] = Copied(f"qkv.{kind}", np.arange(part * width, (part + 1) * width))
+    return origins
+
