@@ -10,7 +10,7 @@ alone: nothing is measured on a run, so the bits are the same for every torch ve
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -43,7 +43,7 @@ def fill_seeded(model: nn.Module, seed: int) -> None:
 
 def stream_rms(block: int) -> float:
     """Rms of the residual stream before block `block` (0-based), unit before the first."""
-    return (1 + ATTENTION_SHARE**2 + MLP_SHARE**2) ** (block / 2)
+    return float((1 + ATTENTION_SHARE**2 + MLP_SHARE**2) ** (block / 2))
 
 
 def _gains(model: nn.Module) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -57,8 +57,9 @@ def _gains(model: nn.Module) -> Iterator[tuple[str, tuple[float, float]]]:
         yield from _block_gains(f"blocks.{index}", block, stream_rms(index))
     pool = getattr(model, "attn_pool", None)
     if isinstance(pool, nn.Module) and isinstance(getattr(pool, "latent", None), nn.Parameter):
+        latent = cast("torch.Tensor", pool.latent)
         yield "attn_pool.latent", (0.0, 1.0)
-        yield "attn_pool.q.weight", (0.0, QUERY_KEY_GAIN / math.sqrt(pool.latent.shape[-1]))
+        yield "attn_pool.q.weight", (0.0, QUERY_KEY_GAIN / math.sqrt(latent.shape[-1]))
 
 
 def _block_gains(name: str, block: nn.Module, stream: float) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -72,7 +73,10 @@ def _block_gains(name: str, block: nn.Module, stream: float) -> Iterator[tuple[s
             yield f"{name}.{path}.weight", (0.0, QUERY_KEY_GAIN * unit)
         elif role == "proj":
             values = QUERY_KEY_GAIN if getattr(block.get_submodule("attn"), "qkv", None) is not None else 1.0
-            yield f"{name}.{path}.weight", (0.0, ATTENTION_SHARE * stream * unit / (_ATTENTION_KEEPS * values))
+            yield (
+                f"{name}.{path}.weight",
+                (0.0, ATTENTION_SHARE * stream * unit / (_ATTENTION_KEEPS * values)),
+            )
         elif role == "fc2":
             yield f"{name}.{path}.weight", (0.0, MLP_SHARE * stream * unit / _GELU_RMS)
 

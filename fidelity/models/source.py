@@ -11,6 +11,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import Field
+
 from fidelity.errors import BadInput, EnvironmentMissing
 from fidelity.record import Record
 
@@ -24,7 +26,7 @@ class Source(Record):
     """A timm architecture: its registered name and constructor options (JSON scalars only)."""
 
     name: str
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -108,9 +108,7 @@ def rotary_embedding(module: nn.Module) -> torch.Tensor | None:
 
 def _replace(model: nn.Module, path: str, rewritten: Rewritten, origins: dict[str, Origin]) -> None:
     prefix = owner_prefix(path)
-    told = {
-        f"{prefix}{name}": compose(origin, origins, prefix) for name, origin in rewritten.origins.items()
-    }
+    told = {f"{prefix}{name}": compose(origin, origins, prefix) for name, origin in rewritten.origins.items()}
     for name in [name for name in origins if name.startswith(prefix)]:
         del origins[name]
     origins.update(told)

@@ -61,7 +61,7 @@ class PoolOneQuery:
         version=1,
         applies_to="AttentionPoolLatent with one latent query",
         exactness=Exactness.ROUNDING,
-        bound="10 eps sqrt(K) kappa: the query is rounded once instead of at each step, and sums run in another order",
+        bound="see rounding.py: the query is rounded once instead of at each step, sums run in another order",
         fp16_domain="logits and values below 65,504, as in the original",
         reason="constant x runtime matrix products are refused, or computed wrongly when reordered",
         cures="constant-by-runtime batch matmul",
@@ -104,11 +104,11 @@ def constant_query(pool: AttentionPoolLatent) -> torch.Tensor:
     """
     dtype = pool.latent.dtype
     with torch.no_grad():
-        latent = pool.latent.double()
+        latent = cast("torch.Tensor", pool.latent).double()
         q = latent if isinstance(pool.q, nn.Identity) else _linear64(pool.q, latent)
         q = q.reshape(1, 1, pool.num_heads, pool.head_dim).transpose(1, 2)
         q = _norm64(pool.q_norm, q)
-        return (q * pool.head_dim**-0.5).to(dtype)
+        return cast("torch.Tensor", (q * pool.head_dim**-0.5).to(dtype))
 
 
 def _linear64(linear: nn.Linear, x: torch.Tensor) -> torch.Tensor:

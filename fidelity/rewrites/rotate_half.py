@@ -60,7 +60,7 @@ class RotateHalf:
         version=1,
         applies_to="attention with interleaved rotary embedding whose sine and cosine the model fixes",
         exactness=Exactness.ROUNDING,
-        bound="10 eps sqrt(K) kappa: q.k sums the same products in another order",
+        bound="see rounding.py: q.k sums the same products in another order",
         fp16_domain="wherever the original is finite in fp16, up to the order of q.k's sum",
         reason="x[..., ::2] lowers to a gather, which the delegate refuses",
         cures="gathers and strided slices",
@@ -78,7 +78,9 @@ class RotateHalf:
         if module.rotate_half:
             return "rotates halves already"
         if site.rope.ndim != 2 or site.rope.shape[-1] != 2 * module.head_dim:
-            return f"a rotary embedding of shape {tuple(site.rope.shape)} is not [tokens, 2 x {module.head_dim}]"
+            return (
+                f"a rotary embedding of shape {tuple(site.rope.shape)} is not [tokens, 2 x {module.head_dim}]"
+            )
         if isinstance(module, EvaAttention | AttentionRope) and module.qkv is None and _grouped(module):
             return "fewer key heads than query heads"
         return _unknown_norm(module)
@@ -129,7 +131,9 @@ def _unknown_norm(module: nn.Module) -> str | None:
     """A permutation commutes with a norm over the head's channels only if the norm is symmetric."""
     for name in ("q_norm", "k_norm"):
         norm = getattr(module, name)
-        symmetric = isinstance(norm, nn.Identity | nn.LayerNorm | nn.RMSNorm) or "RmsNorm" in type(norm).__name__
+        symmetric = (
+            isinstance(norm, nn.Identity | nn.LayerNorm | nn.RMSNorm) or "RmsNorm" in type(norm).__name__
+        )
         if not symmetric:
             return f"{name} is a {type(norm).__name__}, which is not known to commute with a permutation"
     return None

@@ -97,10 +97,10 @@ class SafeLayerNormRewrite(_LayerNormRewrite):
         version=1,
         applies_to="LayerNorm over the last axis",
         exactness=Exactness.ROUNDING,
-        bound="10 eps sqrt(K) kappa: two passes in plain arithmetic instead of the library's fused kernel; "
+        bound="see rounding.py: two passes in plain arithmetic instead of the library's fused kernel; "
         "the scale itself is a power of two and rounds nothing",
-        fp16_domain="rows whose standard deviation is between 0.03 and 295 (width 768; 9.24 x 32 x sqrt(768 / "
-        "width)): below, eps / 1024 and the squares sink under fp16's smallest subnormal and a constant row "
+        fp16_domain="rows whose standard deviation is between 0.03 and 295 (width 768; 9.24 x 32, times "
+        "sqrt(768 / width)): below, eps / 1024 and the squares sink under fp16's smallest subnormal and a constant row "
         "gives NaN; above, a running fp16 sum of squares overflows. row_layernorm holds on both sides",
         fp16_row_deviation=(0.03, 295.0),
         reason="the delegate reduces the variance in fp16, which overflows at |x| of 50",
@@ -119,7 +119,7 @@ class RowLayerNormRewrite(_LayerNormRewrite):
         version=1,
         applies_to="LayerNorm over the last axis",
         exactness=Exactness.ROUNDING,
-        bound="10 eps sqrt(K) kappa: the row's scale is rounded, and cancels as a real number since eps is "
+        bound="see rounding.py: the row's scale is rounded, and cancels as a real number since eps is "
         "multiplied by its square",
         fp16_domain="every finite row: a row of zeros gives the bias, and squares cannot sum past 65,504",
         fp16_row_deviation=(0.0, FP16_LARGEST),

@@ -31,6 +31,15 @@ class SplitAttention(nn.Module):
     or None; returns [B, N, C'].
     """
 
+    q_proj: nn.Module
+    k_proj: nn.Module
+    v_proj: nn.Module
+    q_norm: nn.Module
+    k_norm: nn.Module
+    norm: nn.Module
+    gate: nn.Module
+    proj: nn.Module
+
     def __init__(self, fused: nn.Module) -> None:
         super().__init__()
         self.num_heads = cast("int", fused.num_heads)
@@ -83,8 +92,7 @@ class SplitQkv:
         version=1,
         applies_to="timm attention with one fused qkv projection",
         exactness=Exactness.ROUNDING,
-        bound="10 eps sqrt(K) kappa: three matrix products may sum in another order than one (K: longest sum, "
-        "kappa: the block's own rounding amplification, measured in float64)",
+        bound="see rounding.py: three matrix products may sum in another order than one",
         fp16_domain="wherever the original is finite in fp16: the same products are summed",
         reason="the fused projection's reshape is rank 5, which the delegate refuses",
         cures="rank-5 tensors",
@@ -141,4 +149,3 @@ def _origins(fused: nn.Module, split: SplitAttention) -> dict[str, Origin]:
         else:
             origins[name] = Copied(f"qkv.{kind}", np.arange(part * width, (part + 1) * width))
     return origins
-

@@ -78,7 +78,11 @@ def compose(outer: Origin, known: Mapping[str, Origin], prefix: str) -> Origin:
     """
     if isinstance(outer, Derived):
         inner = [known[prefix + source] for source in outer.sources]
-        names = [n for origin in inner for n in (origin.sources if isinstance(origin, Derived) else (origin.source,))]
+        names = [
+            n
+            for origin in inner
+            for n in (origin.sources if isinstance(origin, Derived) else (origin.source,))
+        ]
         return Derived(tuple(dict.fromkeys(names)), outer.how)
     if outer.source.startswith("/"):
         return Copied(outer.source[1:], outer.index, outer.axis)
@@ -104,7 +108,9 @@ def check_weights(original: nn.Module, rewritten: nn.Module, origins: Origins) -
     """Compare every tensor of `rewritten` with the bits of its origin in `original`."""
     old, new = stored_tensors(original), stored_tensors(rewritten)
     covered = {name: np.zeros(tuple(tensor.shape), dtype=bool) for name, tensor in old.items()}
-    proofs = [_prove(name, tensor, origins[name], old, covered) for name, tensor in new.items() if name in origins]
+    proofs = [
+        _prove(name, tensor, origins[name], old, covered) for name, tensor in new.items() if name in origins
+    ]
     return WeightsProof(
         tensors=tuple(proofs),
         lost=tuple(name for name, seen in covered.items() if not seen.all()),
@@ -122,19 +128,19 @@ def _prove(
     covered: dict[str, NDArray[np.bool_]],
 ) -> TensorProof:
     if isinstance(origin, Derived):
-        for source in origin.sources:
-            covered[source][...] = True
+        for name_used in origin.sources:
+            covered[name_used][...] = True
         return TensorProof(tensor=name, source=", ".join(origin.sources), bits_equal=None, how=origin.how)
-    source = old[origin.source]
+    expected = old[origin.source]
     if origin.index is None:
         covered[origin.source][...] = True
         how = "copied whole"
     else:
         slices = (slice(None),) * origin.axis + (origin.index,)
         covered[origin.source][slices] = True
-        source = source.index_select(origin.axis, torch.from_numpy(origin.index))
+        expected = expected.index_select(origin.axis, torch.from_numpy(origin.index))
         how = f"{len(origin.index)} slices along axis {origin.axis}"
-    return TensorProof(tensor=name, source=origin.source, bits_equal=_same_bits(source, tensor), how=how)
+    return TensorProof(tensor=name, source=origin.source, bits_equal=_same_bits(expected, tensor), how=how)
 
 
 def _same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
