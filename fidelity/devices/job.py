@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from fidelity.record import Figure, Record
 
 Precision = Literal["default", "fp32"]
@@ -138,5 +140,5 @@ class JobResult(Record):
     outputs: tuple[RunOutput, ...] = ()
     timing: Timing | None = None
     peak_memory_bytes: int | None = None
-    runtime: dict[str, str] = {}
+    runtime: dict[str, str] = Field(default_factory=dict)
     model_sha256: str

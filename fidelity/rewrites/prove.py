@@ -10,7 +10,9 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fidelity.models.inputs import InputSet
@@ -32,9 +34,17 @@ class Subject:
     weights: str
 
 
+@dataclass(frozen=True)
+class Proved:
+    """The proof, and the original's float64 outputs that it was made with, [1, D] by input name."""
+
+    proof: Proof
+    outputs: dict[str, NDArray[np.float64]]
+
+
 def prove(
     subject: Subject, rewrites: Sequence[Rewrite], inputs: InputSet, progress: Progress = lambda _: None
-) -> Proof:
+) -> Proved:
     """Hold the rewritten model against the original on every input.
 
     Every rewritten module and every block is compared on its own recorded inputs and on extremes
@@ -48,10 +58,11 @@ def prove(
     recorders = _recorders(
         rewritten, *(dict(zip((torch.float64, torch.float32), m, strict=True)) for m in models)
     )
+    outputs = {}
     for name, array in inputs.arrays.items():
         progress(name)
-        record(recorders, original64, name, torch.from_numpy(array))
-    return Proof(
+        outputs[name] = record(recorders, original64, name, torch.from_numpy(array)).numpy()
+    proof = Proof(
         source=subject.source,
         weights=subject.weights,
         contracts=tuple(rewrite.contract for rewrite in rewrites),
@@ -60,6 +71,7 @@ def prove(
         sites=tuple(recorder.proof() for recorder in recorders),
         inputs=tuple(inputs.arrays),
     )
+    return Proved(proof, outputs)
 
 
 def _recorders(

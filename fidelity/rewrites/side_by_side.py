@@ -113,9 +113,12 @@ class SiteRecorder:
         )
 
 
-def record(recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image: torch.Tensor) -> None:
+def record(
+    recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image: torch.Tensor
+) -> torch.Tensor:
     """Run the original float64 `model` on `image`; every recorder then sees the calls of its module.
 
+    Returns the model's own output.
     Calls are kept until the run is over: a module of the run is itself one of the four versions,
     and must not be called again while it is being recorded.
     """
@@ -129,12 +132,13 @@ def record(recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image
         handles.append(model.get_submodule(recorder.path).register_forward_hook(hook, with_kwargs=True))
     with torch.no_grad():
         try:
-            model(image.double())
+            output: torch.Tensor = model(image.double())
         finally:
             for handle in handles:
                 handle.remove()
         for recorder, args, kwargs in calls:
             recorder.see(name, args, kwargs)
+    return output
 
 
 def _cast(value: Any, *, dtype: torch.dtype) -> Any:
