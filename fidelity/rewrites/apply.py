@@ -11,21 +11,12 @@ import torch
 from timm.layers.pos_embed_sincos import RotaryEmbeddingCat
 from torch import nn
 
-from fidelity.record import Record
 from fidelity.rewrites.contract import Rewrite, Site
+from fidelity.rewrites.proof import Decision
 from fidelity.rewrites.weights_map import Copied, Origin, compose, stored_tensors
 
 if TYPE_CHECKING:
     from fidelity.rewrites.contract import Rewritten
-
-
-class Decision(Record):
-    """What one rewrite did at one module that concerns it: taken, or the reason why not."""
-
-    rewrite: str
-    path: str
-    module: str
-    refused: str | None = None
 
 
 @dataclass(frozen=True)

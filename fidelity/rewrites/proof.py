@@ -1,11 +1,42 @@
-"""What a proof of the rewrites says: the records that `fidelity prove` stores."""
+"""What a proof of the rewrites says: the records that `fidelity prove` stores; no torch needed."""
 
 from __future__ import annotations
 
 from fidelity.record import Figure, Record
-from fidelity.rewrites.apply import Decision
 from fidelity.rewrites.contract import Contract, Exactness
-from fidelity.rewrites.weights_map import WeightsProof
+
+
+class Decision(Record):
+    """What one rewrite did at one module that concerns it: taken, or the reason why not."""
+
+    rewrite: str
+    path: str
+    module: str
+    refused: str | None = None
+
+
+class TensorProof(Record):
+    """What was found for one tensor of the rewritten model."""
+
+    tensor: str
+    source: str
+    bits_equal: bool | None  # None: derived, so not a copy
+    how: str
+
+
+class WeightsProof(Record):
+    """The whole map: every tensor of the rewritten model, and what became of every original one."""
+
+    tensors: tuple[TensorProof, ...]
+    lost: tuple[str, ...]  # original tensors of which some element is neither copied nor derived from
+    unexplained: tuple[str, ...]  # rewritten tensors without an origin
+    copied_values: int
+    derived_tensors: tuple[str, ...]
+
+    @property
+    def exact(self) -> bool:
+        """True when every copy has the same bits and nothing is lost or unexplained."""
+        return not self.lost and not self.unexplained and all(t.bits_equal is not False for t in self.tensors)
 
 
 class CounterExample(Record):

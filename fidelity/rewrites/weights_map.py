@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fidelity.record import Record
+from fidelity.rewrites.proof import TensorProof, WeightsProof
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,30 +44,6 @@ class Derived:
 
 Origin = Copied | Derived
 Origins = Mapping[str, Origin]
-
-
-class TensorProof(Record):
-    """What was found for one tensor of the rewritten model."""
-
-    tensor: str
-    source: str
-    bits_equal: bool | None  # None: derived, so not a copy
-    how: str
-
-
-class WeightsProof(Record):
-    """The whole map: every tensor of the rewritten model, and what became of every original one."""
-
-    tensors: tuple[TensorProof, ...]
-    lost: tuple[str, ...]  # original tensors of which some element is neither copied nor derived from
-    unexplained: tuple[str, ...]  # rewritten tensors without an origin
-    copied_values: int
-    derived_tensors: tuple[str, ...]
-
-    @property
-    def exact(self) -> bool:
-        """True when every copy has the same bits and nothing is lost or unexplained."""
-        return not self.lost and not self.unexplained and all(t.bits_equal is not False for t in self.tensors)
 
 
 def compose(outer: Origin, known: Mapping[str, Origin], prefix: str) -> Origin:

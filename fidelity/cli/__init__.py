@@ -1,0 +1,44 @@
+"""The command line: one verb a file, exit codes as the contract says, no traceback for a user's error."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from fidelity.cli.artefact import audit, convert
+from fidelity.cli.devices import devices, run
+from fidelity.cli.gate import compare, gate
+from fidelity.cli.golden import golden
+from fidelity.cli.prove import prove
+from fidelity.errors import EXIT_BAD_INPUT, FidelityError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Prove, convert, audit, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
+)
+for verb in (prove, convert, audit, run, devices, compare, gate):
+    app.command()(verb)
+app.add_typer(golden, name="golden")
+
+
+def main() -> None:
+    """Entry point of `fidelity`: 0 pass, 1 the gate fails, 2 bad input, 3 environment missing."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(EXIT_BAD_INPUT)
+    except click.ClickException as error:
+        sys.stderr.write(f"fidelity: {error.format_message()}; see fidelity --help\n")
+        sys.exit(EXIT_BAD_INPUT)
+    except FidelityError as error:
+        sys.stderr.write(f"fidelity: {error}\n")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("fidelity: interrupted\n")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,108 @@
+"""report.json: everything that a verdict was made of, in one record with a published JSON Schema.
+
+The other forms (HTML, JUnit) are made from this record alone, so no number in them can be another
+than the stored one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fidelity.compare.comparison import Comparison
+from fidelity.compare.policy import Policy
+from fidelity.compare.verdict import Judgement
+from fidelity.devices.job import JobResult, Precision
+from fidelity.models.subject import SubjectRecord
+from fidelity.record import Figure, Record
+from fidelity.rewrites.proof import Proof
+from fidelity.tflite.audit import AuditReport
+from fidelity.tflite.manifest import Manifest
+
+SCHEMA_VERSION = 1
+
+
+class ArtefactReport(Record):
+    """One .tflite: its manifest, its static audit, and where it is, relative to the run folder."""
+
+    weights_dtype: Literal["float32", "float16"]
+    path: str
+    manifest: Manifest
+    audit: AuditReport
+
+
+class DeviceRun(Record):
+    """One artefact on one device: what was asked, what happened, how far apart, and the judgement.
+
+    `job` is the job's folder relative to the run folder: job.json, result.json, raw outputs, log.
+    """
+
+    label: str
+    device: str
+    precision: Precision
+    weights_dtype: Literal["float32", "float16"]
+    job: str
+    result: JobResult
+    comparison: Comparison
+    judgement: Judgement
+
+
+class NotTested(Record):
+    """A run that was asked for and could not be made, with what to do about it."""
+
+    label: str
+    device: str
+    reason: str
+
+
+class Reason(Record):
+    """One reason why the gate does not pass, or one thing to know: for a person, with its stage."""
+
+    stage: Literal["prove", "convert", "audit", "run", "compare", "devices"]
+    severity: Literal["fail", "suspicious", "note"]
+    code: str
+    message: str
+
+
+class Ablation(Record):
+    """What breaks when one rewrite is left out, on one device.
+
+    `outcome`: `refused` (not every node runs on the device), `wrong` (resident, and the judgement
+    fails), `nothing` (this device does not show what the rewrite is for).
+    """
+
+    left_out: str
+    device: str
+    nodes_on_device: int | None
+    nodes_total: int | None
+    refusals: tuple[str, ...]
+    worst_correlation: Figure | None
+    outcome: Literal["refused", "wrong", "nothing", "failed"]
+    why: str
+
+
+class RunInfo(Record):
+    """When, how and with what the gate was run; the only part that differs between two equal runs."""
+
+    name: str
+    started: str
+    command: str
+    seconds: dict[str, Figure]
+    versions: dict[str, str]
+    machine: dict[str, str]
+
+
+class GateReport(Record):
+    """The whole evidence. `passed` is true only when nothing failed and nothing asked for is missing."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    passed: bool
+    headline: str
+    reasons: tuple[Reason, ...]
+    subject: SubjectRecord
+    proof: Proof
+    artefacts: tuple[ArtefactReport, ...]
+    runs: tuple[DeviceRun, ...]
+    not_tested: tuple[NotTested, ...]
+    ablations: tuple[Ablation, ...] = ()
+    policy: Policy
+    run: RunInfo
