@@ -1,0 +1,1 @@
+"""Where a .tflite runs: the job contract, the local worker, the software GPU, and what there is."""
