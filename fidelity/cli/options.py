@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -26,7 +26,8 @@ Images = Annotated[Path, typer.Option(help="Folder of photographs with a provena
 Inputs = Annotated[str | None, typer.Option(help="Only these inputs, by name: astronaut,black")]
 Device = Annotated[str, typer.Option(help="cpu, gpu or gpu:<adapter>")]
 Artefact = Annotated[Path, typer.Argument(help="A .tflite file.", metavar="FILE")]
-ArtefactDtype = Annotated[str, typer.Option("--weights-dtype", help="float32 or float16")]
+ArtefactDtype = Annotated[Literal["float32", "float16"], typer.Option("--weights-dtype")]
+Precision = Annotated[Literal["default", "fp32"], typer.Option(help="default is fp16 where the GPU has it")]
 
 IMAGES = Path("golden/images")
 

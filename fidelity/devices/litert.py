@@ -35,7 +35,9 @@ class Compiled:
     seconds: float
 
 
-def compile_model(source: Path | bytes, device: str, precision: Precision, threads: int, signature: str | None) -> Compiled:
+def compile_model(
+    source: Path | bytes, device: str, precision: Precision, threads: int, signature: str | None
+) -> Compiled:
     """Compile for the CPU, or for the GPU alone and, when that refuses nodes, GPU with the CPU.
 
     Raises BadInput for an unknown signature, RuntimeError when the runtime compiles nothing at all.
@@ -54,7 +56,9 @@ def compile_model(source: Path | bytes, device: str, precision: Precision, threa
     return Compiled(model, _signature(model, signature), alone, seconds)
 
 
-def _compile(source: Path | bytes, hardware: HardwareAccelerator, precision: Precision, threads: int) -> CompiledModel:
+def _compile(
+    source: Path | bytes, hardware: HardwareAccelerator, precision: Precision, threads: int
+) -> CompiledModel:
     options = Options(
         hardware_accelerators=hardware,
         cpu_options=CpuOptions(num_threads=threads),
@@ -84,7 +88,9 @@ def check_inputs(compiled: Compiled, tensors: Mapping[str, NDArray[Any]]) -> Non
     """Raises BadInput when names, shapes or dtypes are not the signature's, or a float is not finite."""
     wanted, _ = details(compiled)
     if set(wanted) != set(tensors):
-        raise BadInput(f"inputs {sorted(tensors)} given, the signature {compiled.signature} takes {sorted(wanted)}")
+        raise BadInput(
+            f"inputs {sorted(tensors)} given, the signature {compiled.signature} takes {sorted(wanted)}"
+        )
     for name, array in tensors.items():
         shape, dtype = tuple(wanted[name]["shape"]), str(wanted[name]["dtype"])
         if tuple(array.shape) != shape or str(array.dtype) != dtype:

@@ -21,7 +21,8 @@ import psutil
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from fidelity.devices.job import Job, JobInput, JobResult, Precision, Status
+from fidelity.devices.discovery import Device
+from fidelity.devices.job import Adapter, Job, JobInput, JobResult, Precision, Status
 from fidelity.devices.tensor_files import read_tensor, safe_name, write_tensor
 from fidelity.errors import BadInput
 from fidelity.files import link_or_copy
@@ -80,20 +81,33 @@ def prepare_job(
     return job
 
 
-def run_job(folder: Path, environment: Mapping[str, str]) -> JobResult:
-    """Run a prepared job in a worker process and return its checked result.
+def run_job(folder: Path, device: Device) -> JobResult:
+    """Run a prepared job on `device` in a worker process and return its checked result.
 
-    `environment` is added to this process's own: the driver that the worker is to use. The result
-    is also what result.json holds afterwards, whoever wrote it.
+    The result is also what result.json holds afterwards, whoever wrote it. A runtime that chose
+    another adapter than the one asked for has not run on the device.
     """
     job = Job.read(folder / JOB)
     (folder / RESULT).unlink(missing_ok=True)
-    code, killed, peak = _guarded(job, folder, environment)
-    result = killed or _read_result(job, folder, code)
+    code, killed, peak = _guarded(job, folder, device.environment)
+    result = _on_device(killed or _read_result(job, folder, code), job, device)
     if peak > (result.peak_memory_bytes or 0):
         result = result.model_copy(update={"peak_memory_bytes": peak})
     result.write(folder / RESULT)
     return result
+
+
+def _on_device(result: JobResult, job: Job, device: Device) -> JobResult:
+    """The result with what discovery knows of the adapter, or `no_device` if it is another one."""
+    if result.adapter is None:
+        return result
+    if result.adapter.name != device.info.name:
+        error = f"asked for {device.info.name!r}, the runtime chose {result.adapter.name!r}"
+        return _no_result(job, "no_device", error)
+    known = Adapter(
+        name=device.info.name, driver=device.info.driver, software=device.info.software, fp16=device.info.fp16
+    )
+    return result.model_copy(update={"adapter": known})
 
 
 def _guarded(job: Job, folder: Path, environment: Mapping[str, str]) -> tuple[int, JobResult | None, int]:
@@ -148,7 +162,9 @@ def _read_result(job: Job, folder: Path, code: int) -> JobResult:
     if not path.is_file():
         return _no_result(job, "crashed", f"the worker {_ending(code)} and left no result; see {LOG}")
     if path.stat().st_size > _LARGEST_RESULT:
-        return _no_result(job, "crashed", f"the worker's result.json is larger than {_LARGEST_RESULT >> 20} MiB")
+        return _no_result(
+            job, "crashed", f"the worker's result.json is larger than {_LARGEST_RESULT >> 20} MiB"
+        )
     try:
         result = JobResult.model_validate_json(path.read_bytes())
     except ValidationError as error:

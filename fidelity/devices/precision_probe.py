@@ -24,7 +24,12 @@ def probe_model() -> bytes:
     tensors = []
     for name in ("x", "y"):
         tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type, tensor.buffer = name, [1, 1, 1, 4], schema.TensorType.FLOAT32, 0
+        tensor.name, tensor.shape, tensor.type, tensor.buffer = (
+            name,
+            [1, 1, 1, 4],
+            schema.TensorType.FLOAT32,
+            0,
+        )
         tensors.append(tensor)
     operator = schema.OperatorT()
     operator.opcodeIndex, operator.inputs, operator.outputs = 0, [0, 0], [1]

@@ -15,7 +15,8 @@ from fidelity.devices.job import Adapter, Refusal, Residency
 
 _LARGEST = 8 << 20
 _SPLIT = re.compile(
-    r"^(?P<gpu>\d+) operations? will run on the GPU, and the remaining (?P<cpu>\d+) operations? will run on the CPU"
+    r"^(?P<gpu>\d+) operations? will run on the GPU, "
+    r"and the remaining (?P<cpu>\d+) operations? will run on the CPU"
 )
 _REFUSALS = "Following operations are not supported by GPU delegate:"
 _REFUSAL = re.compile(r"^(?P<op>[A-Z][A-Z0-9_]*|CUSTOM [^:]+): (?P<reason>.+)$")
@@ -35,11 +36,12 @@ def read_log(path: Path) -> str:
 
 def adapter(log: str) -> Adapter | None:
     """The adapter that the runtime says it chose, the first time it says so."""
-    match = _ADAPTER.search(log) or next((m for line in log.splitlines() if (m := _ADAPTER.search(line))), None)
+    match = _ADAPTER.search(log) or next(
+        (m for line in log.splitlines() if (m := _ADAPTER.search(line))), None
+    )
     if match is None:
         return None
-    kind = match["type"].strip()
-    return Adapter(name=match["name"].strip(), driver=kind, software="software" in kind.lower())
+    return Adapter(name=match["name"].strip(), software="software" in match["type"].lower())
 
 
 def residency(log: str, nodes: int, *, fully_accelerated: bool) -> Residency | None:

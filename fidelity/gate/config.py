@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -89,3 +90,25 @@ def load_config(path: Path | None) -> GateConfig:
         raise BadInput(f"configuration {name}: not TOML: {error}") from error
     except ValidationError as error:
         raise BadInput(f"configuration {name}: {describe(error)}") from error
+
+
+def overridden(
+    config: GateConfig, changes: Mapping[str, Any], images: Path | None, device: str | None
+) -> GateConfig:
+    """The configuration with options of the command line in place of its own.
+
+    Another source, weights or rewrites make another artefact, so the configured size no longer
+    applies to it. `device` keeps the runs on that kind of device alone, and asks it of them.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    if images is not None:
+        given["images"] = str(images)
+    if {"source", "rewrites"} & set(given):
+        given["artefact"] = None
+    if device is not None:
+        family = device.partition(":")[0]
+        runs = tuple(run.model_copy(update={"device": device}) for run in config.runs if run.device == family)
+        if not runs:
+            raise BadInput(f"device {device!r}: the configuration has no run on {family or 'it'}")
+        given["runs"] = runs
+    return config.model_copy(update=given)

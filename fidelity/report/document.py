@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 from fidelity.compare.comparison import Comparison
+from fidelity.compare.judgement import Judgement
 from fidelity.compare.policy import Policy
-from fidelity.compare.verdict import Judgement
 from fidelity.devices.job import JobResult, Precision
 from fidelity.models.subject import SubjectRecord
 from fidelity.record import Figure, Record
@@ -94,7 +94,7 @@ class RunInfo(Record):
 class GateReport(Record):
     """The whole evidence. `passed` is true only when nothing failed and nothing asked for is missing."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     passed: bool
     headline: str
     reasons: tuple[Reason, ...]

@@ -100,8 +100,9 @@ class SafeLayerNormRewrite(_LayerNormRewrite):
         bound="see rounding.py: two passes in plain arithmetic instead of the library's fused kernel; "
         "the scale itself is a power of two and rounds nothing",
         fp16_domain="rows whose standard deviation is between 0.03 and 295 (width 768; 9.24 x 32, times "
-        "sqrt(768 / width)): below, eps / 1024 and the squares sink under fp16's smallest subnormal and a constant "
-        "row gives NaN; above, a running fp16 sum of squares overflows. row_layernorm holds on both sides",
+        "sqrt(768 / width)): below, eps / 1024 and the squares sink under fp16's smallest subnormal, and "
+        "a constant row gives NaN; above, a running fp16 sum of squares overflows. row_layernorm holds "
+        "on both sides",
         fp16_row_deviation=(0.03, 295.0),
         reason="the delegate reduces the variance in fp16, which overflows at |x| of 50",
         cures="fp16 overflow in a LayerNorm's variance",

@@ -1,0 +1,93 @@
+"""`fidelity devices` and `fidelity run`: what there is to run on, and one execution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fidelity.cache import Cache
+from fidelity.cli import options as o
+from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS
+from fidelity.record import Record
+
+if TYPE_CHECKING:
+    from fidelity.devices.job import JobResult
+
+
+def devices(output: o.Output = None, json: o.Json = False, verbose: o.Verbose = False) -> int:
+    """The devices of this machine, and what to do about one that is missing."""
+    from fidelity.devices.discovery import DeviceInfo, discover  # noqa: PLC0415
+
+    class Devices(Record):
+        """Every device found."""
+
+        devices: tuple[DeviceInfo, ...]
+
+    found = discover()
+    lines = []
+    for device in found:
+        kind = "software" if device.software else ("hardware" if device.spec != "cpu" else "host")
+        fp16 = "" if device.spec == "cpu" else f", fp16 {'yes' if device.fp16 else 'no'}"
+        state = f"not usable: {device.unusable}" if device.unusable else f"{kind}{fp16}"
+        lines.append(
+            f"{device.spec:14} {device.name}: {state}{f'; {device.driver}' if device.driver else ''}"
+        )
+    o.Session(json, verbose, output).show(Devices(devices=found), lines)
+    return EXIT_ENVIRONMENT if any(device.unusable for device in found) else EXIT_PASS
+
+
+def run(
+    file: o.Artefact,
+    device: o.Device = "cpu",
+    precision: o.Precision = "default",
+    input_file: Annotated[
+        Path | None,
+        typer.Option("--input", help="A float32 .npy for the model's input, not the photographs."),
+    ] = None,
+    images: o.Images = o.IMAGES,
+    inputs: o.Inputs = None,
+    seed: o.Seed = 0,
+    output: o.Output = None,
+    json: o.Json = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """One execution: outputs, residency, timing. --output keeps the result's JSON."""
+    from fidelity.gate.single import run_once  # noqa: PLC0415
+
+    session = o.Session(json, verbose, output)
+    with session.reporter.stage(f"run on {device}", 1) as step:
+        execution = run_once(
+            file, device, precision, (input_file, images, o.names(inputs), seed), Cache(), step
+        )
+    session.show(execution.result, [*result_lines(execution.result), f"job: {execution.folder}"])
+    return EXIT_PASS if execution.result.status == "ok" else EXIT_FAIL
+
+
+def result_lines(result: JobResult) -> list[str]:
+    """Status, adapter, precision, residency with refusals, determinism, times, memory."""
+    lines = [f"{result.status}{f': {result.error}' if result.error else ''}"]
+    if result.adapter:
+        lines.append(f"adapter {result.adapter.name}{' (software)' if result.adapter.software else ''}")
+    lines.append(f"precision asked {result.precision_asked}, had {result.precision_had}")
+    if result.residency:
+        r = result.residency
+        lines.append(f"residency {r.nodes_on_device} of {r.nodes_total} nodes in {r.partitions} partition(s)")
+        lines += [f"  refused {x.op}: {x.reason} {x.tensor or ''}" for x in r.refusals[:10]]
+        if len(r.refusals) > 10:
+            lines.append(f"  ... and {len(r.refusals) - 10} more refusals")
+    elif result.status == "ok":
+        lines.append("residency not known: the runtime's log does not tell")
+    repeated = [x.deterministic for x in result.outputs if x.deterministic is not None]
+    if repeated:
+        lines.append(
+            f"deterministic: {'yes' if all(repeated) else 'NO'} ({len(repeated)} input(s) run twice)"
+        )
+    if result.timing:
+        t = result.timing
+        steady = "not known" if t.steady is None else f"{t.steady:.3f} s"
+        lines.append(f"compile {t.compile:.3f} s, first {t.first:.3f} s, steady {steady}")
+    if result.peak_memory_bytes:
+        lines.append(f"peak memory {result.peak_memory_bytes / 2**20:.0f} MiB")
+    return lines

@@ -1,0 +1,85 @@
+"""Every metric, by name: one a file, pure functions of (actual, reference), in float64.
+
+Metrics know no limits; `policy` has those. The order here is the order in reports.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from fidelity.compare.metrics.common_component import centred_correlation, input_dependence, input_signal
+from fidelity.compare.metrics.correlation import correlation
+from fidelity.compare.metrics.cosine import cosine
+from fidelity.compare.metrics.frozen_share import frozen_share
+from fidelity.compare.metrics.largest_absolute_error import largest_absolute_error
+from fidelity.compare.metrics.largest_relative_error import largest_relative_error
+from fidelity.compare.metrics.line_fit import offset, slope
+from fidelity.compare.metrics.median_error import median_error
+from fidelity.compare.metrics.metric import OutputMetric, Scale, SetMetric
+from fidelity.compare.metrics.misplacement import misplacement
+from fidelity.compare.metrics.nearest_neighbour import (
+    nearest_neighbour_agreement,
+    nearest_neighbour_margin,
+    nearest_neighbour_regret,
+)
+from fidelity.compare.metrics.non_finite_share import non_finite_share
+from fidelity.compare.metrics.norm_ratio import norm_ratio
+from fidelity.compare.metrics.peak_error import peak_error
+from fidelity.compare.metrics.relative_l2 import relative_l2
+from fidelity.compare.metrics.repeated_outputs import repeated_outputs
+from fidelity.compare.metrics.saturated_share import saturated_share
+from fidelity.compare.metrics.worst_row_error import worst_row_error
+from fidelity.compare.metrics.zero_share import zero_share
+
+_AGREEMENT = Scale("higher", ideal=1, unit="", least=-1, greatest=1)
+_ERROR = Scale("lower", ideal=0, unit="", least=0, greatest=inf)
+_RATIO = Scale("nearer", ideal=1, unit="", least=0, greatest=inf)
+_SHARE = Scale("lower", ideal=0, unit="share", least=0, greatest=1)
+
+_PER_OUTPUT = (
+    OutputMetric("correlation", correlation, _AGREEMENT),
+    OutputMetric("cosine", cosine, _AGREEMENT),
+    OutputMetric("relative_l2", relative_l2, _ERROR),
+    OutputMetric("median_error", median_error, _ERROR),
+    OutputMetric("worst_row_error", worst_row_error, _ERROR),
+    OutputMetric("peak_error", peak_error, Scale("lower", 0, "reference rms", 0, inf)),
+    OutputMetric("largest_absolute_error", largest_absolute_error, Scale("lower", 0, "output", 0, inf)),
+    OutputMetric("largest_relative_error", largest_relative_error, _ERROR),
+    OutputMetric("slope", slope, Scale("nearer", 1, "", -inf, inf)),
+    OutputMetric("offset", offset, Scale("nearer", 0, "reference rms", -inf, inf)),
+    OutputMetric("norm_ratio", norm_ratio, _RATIO),
+    OutputMetric("zero_share", zero_share, _SHARE),
+    OutputMetric("saturated_share", saturated_share, _SHARE),
+    OutputMetric("non_finite_share", non_finite_share, _SHARE),
+)
+_OVER_SET = (
+    SetMetric("centred_correlation", centred_correlation, _AGREEMENT),
+    SetMetric("input_signal", input_signal, Scale("higher", 1, "share", 0, inf)),
+    SetMetric("input_dependence", input_dependence, _RATIO),
+    SetMetric("repeated_outputs", repeated_outputs, Scale("lower", 0, "count", 0, inf)),
+    SetMetric("frozen_share", frozen_share, _SHARE),
+    SetMetric("misplacement", misplacement, Scale("lower", 0, "", -2, 2)),
+    SetMetric(
+        "nearest_neighbour_agreement",
+        nearest_neighbour_agreement,
+        Scale("higher", 1, "share", 0, 1),
+        over="photographs",
+    ),
+    SetMetric(
+        "nearest_neighbour_regret",
+        nearest_neighbour_regret,
+        Scale("lower", 0, "", 0, 2),
+        over="photographs",
+    ),
+    SetMetric(
+        "nearest_neighbour_margin",
+        nearest_neighbour_margin,
+        Scale("higher", 2, "", 0, 2),
+        over="photographs",
+    ),
+)
+
+OUTPUT_METRICS = {metric.name: metric for metric in _PER_OUTPUT}
+SET_METRICS = {metric.name: metric for metric in _OVER_SET}
+
+__all__ = ["OUTPUT_METRICS", "SET_METRICS", "OutputMetric", "Scale", "SetMetric"]

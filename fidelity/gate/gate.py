@@ -1,0 +1,180 @@
+"""The gate: prove, convert, audit, run, compare, judge, report. Every stage in order, one verdict."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from fidelity.cache import Cache, tool_versions
+from fidelity.compare.policy import Policy
+from fidelity.devices.discovery import Device, resolve
+from fidelity.errors import EnvironmentMissing
+from fidelity.files import link_or_copy
+from fidelity.gate.artefacts import make_artefact
+from fidelity.gate.config import GateConfig, RunPlan, WeightsDtype
+from fidelity.gate.evidence import Embeddings, load_truth, store_truth
+from fidelity.gate.execution import Execution, execute, keep
+from fidelity.gate.judging import cpu_outputs, jobs_folder, judged, worst_inputs
+from fidelity.gate.reasons import artefact_reasons, headline, missing_reasons, proof_reasons, run_reasons
+from fidelity.models.subject import Subject, normalised
+from fidelity.progress import Reporter
+from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, NotTested, RunInfo
+from fidelity.rewrites.proof import Proof
+from fidelity.tflite.audit import audit
+from fidelity.tflite.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from fidelity.rewrites.contract import Rewrite
+
+
+@dataclass
+class Bench:
+    """What the stages of one gate share: where to work, what to tell, what was done so far."""
+
+    folder: Path
+    cache: Cache
+    reporter: Reporter
+    policy: Policy
+    executions: dict[str, Execution] = field(default_factory=dict)
+    plans: dict[str, RunPlan] = field(default_factory=dict)
+
+
+def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], bench: Bench) -> GateReport:
+    """Judge the configured conversion of `subject`; evidence goes into `bench.folder`.
+
+    Raises BadInput or EnvironmentMissing when a stage cannot be done at all; a device that is not
+    here becomes a NotTested, and the other runs are made.
+    """
+    proof, truth = proved(subject, rewrites, bench)
+    store_truth(bench.folder, truth)
+    artefacts, paths = made(config, subject, rewrites, bench)
+    runs, missing = ran(config, subject, paths, truth, bench)
+    reasons = (
+        *proof_reasons(proof),
+        *artefact_reasons(artefacts, config.artefact),
+        *missing_reasons(missing),
+        *run_reasons(runs),
+    )
+    return GateReport(
+        passed=not any(reason.severity == "fail" for reason in reasons),
+        headline=headline(runs, reasons, missing),
+        reasons=reasons,
+        subject=subject.record,
+        proof=proof,
+        artefacts=artefacts,
+        runs=runs,
+        not_tested=missing,
+        policy=bench.policy,
+        run=run_info(bench),
+    )
+
+
+def proved(subject: Subject, rewrites: Sequence[Rewrite], bench: Bench) -> tuple[Proof, Embeddings]:
+    """The proof of the rewrites, and the original's float64 embeddings that it was made with."""
+    from fidelity.rewrites.prove import Subject as ProofSubject  # noqa: PLC0415 - torch is an extra
+    from fidelity.rewrites.prove import prove  # noqa: PLC0415
+
+    record = subject.record
+
+    def make(folder: Path) -> None:
+        with bench.reporter.stage("prove", len(record.inputs)) as step:
+            what = ProofSubject(subject.model, record.source, record.weights)
+            found = prove(what, rewrites, subject.inputs, step)
+        found.proof.write(folder / "proof.json")
+        store_truth(folder, normalised(found.outputs))
+
+    contracts = [rewrite.contract.model_dump(mode="json") for rewrite in rewrites]
+    entry = bench.cache.entry(
+        "proof", {"subject": record.model_dump(mode="json"), "contracts": contracts}, make
+    )
+    return Proof.read(entry / "proof.json"), load_truth(entry)
+
+
+def made(
+    config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], bench: Bench
+) -> tuple[tuple[ArtefactReport, ...], dict[WeightsDtype, Path]]:
+    """Every artefact that a run needs, with its manifest and audit, linked into the run folder."""
+    needed: tuple[WeightsDtype, ...] = tuple(dict.fromkeys(plan.weights_dtype for plan in config.runs))
+    reports, paths = [], {}
+    with bench.reporter.stage("convert and audit", 4) as step:
+        for dtype in needed:
+            artefact = make_artefact(subject, rewrites, dtype, bench.cache, step)
+            linked = bench.folder / "artefacts" / artefact.name
+            for suffix in ("", ".manifest.json"):
+                link_or_copy(
+                    artefact.with_name(artefact.name + suffix), linked.with_name(linked.name + suffix)
+                )
+            paths[dtype] = artefact
+            reports.append(
+                ArtefactReport(
+                    weights_dtype=dtype,
+                    path=f"artefacts/{artefact.name}",
+                    manifest=read_manifest(artefact),
+                    audit=audit(artefact),
+                )
+            )
+    return tuple(reports), paths
+
+
+def ran(
+    config: GateConfig,
+    subject: Subject,
+    artefacts: Mapping[WeightsDtype, Path],
+    truth: Embeddings,
+    bench: Bench,
+) -> tuple[tuple[DeviceRun, ...], tuple[NotTested, ...]]:
+    """Every configured run, judged; a run whose device is missing is told, and the next one made."""
+    runs: dict[str, DeviceRun] = {}
+    missing: list[NotTested] = []
+    with bench.reporter.stage("run", len(config.runs)) as step:
+        for plan in config.runs:
+            device = device_or_reason(plan)
+            if isinstance(device, str):
+                missing.append(NotTested(label=plan.label, device=plan.device, reason=device))
+                continue
+            if plan.worst_of is not None and plan.worst_of not in runs:
+                reason = f"needs the worst inputs of {plan.worst_of!r}, which was not run"
+                missing.append(NotTested(label=plan.label, device=plan.device, reason=reason))
+                continue
+            names = worst_inputs(runs[plan.worst_of], plan.worst or 1) if plan.worst_of else None
+            inputs = subject.inputs.only(names) if names else subject.inputs
+            execution = execute(artefacts[plan.weights_dtype], device, plan, inputs.arrays, bench.cache, step)
+            keep(execution, jobs_folder(bench.folder, plan.label))
+            cpu = cpu_outputs(bench.executions, bench.plans, plan)
+            runs[plan.label] = judged(plan, execution, truth, subject.inputs.photographs, bench.policy, cpu)
+            bench.executions[plan.label], bench.plans[plan.label] = execution, plan
+    return tuple(runs.values()), tuple(missing)
+
+
+def device_or_reason(plan: RunPlan) -> Device | str:
+    """The device of a run, or why it is not here."""
+    try:
+        return resolve(plan.device)
+    except EnvironmentMissing as error:
+        return str(error)
+
+
+def run_info(bench: Bench) -> RunInfo:
+    """When, how and with what: the only part of a report that two equal runs differ in."""
+    return RunInfo(
+        name=bench.folder.name.removeprefix(".partial-"),
+        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(psutil.Process().create_time())),
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        seconds=dict(bench.reporter.seconds),
+        versions={**tool_versions(), "python": platform.python_version()},
+        machine={
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": str(os.cpu_count()),
+            "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        },
+    )

@@ -1,0 +1,80 @@
+"""Compare a finished run with the truth and judge it under a policy: pure, no device needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidelity.compare.comparison import compare
+from fidelity.compare.judgement import Finding
+from fidelity.compare.policy import Policy
+from fidelity.compare.run_facts import run_facts
+from fidelity.compare.verdict import identical_to_cpu, judge
+from fidelity.gate.config import RunPlan
+from fidelity.gate.execution import Execution
+from fidelity.report.document import DeviceRun
+
+Outputs = dict[str, dict[str, NDArray[Any]]]
+
+
+def judged(
+    plan: RunPlan,
+    execution: Execution,
+    truth: Mapping[str, NDArray[np.float64]],
+    photographs: tuple[str, ...],
+    policy: Policy,
+    cpu: Outputs | None,
+) -> DeviceRun:
+    """The run with its comparison and judgement; `cpu` are the same artefact's outputs on the CPU."""
+    (output,) = {key for tensors in execution.outputs.values() for key in tensors} or {"embedding"}
+    comparison = compare(
+        execution.outputs,
+        {name: {output: array} for name, array in truth.items()},
+        photographs,
+        asked=[item.name for item in execution.job.inputs],
+    )
+    also: tuple[Finding, ...] = ()
+    if plan.device != "cpu" and cpu is not None:
+        also = identical_to_cpu(cpu, execution.outputs)
+    facts = run_facts(execution.job, execution.result, plan.weights_dtype)
+    return DeviceRun(
+        label=plan.label,
+        device=plan.device,
+        precision=plan.precision,
+        weights_dtype=plan.weights_dtype,
+        job=f"jobs/{folder_name(plan.label)}",
+        result=execution.result,
+        comparison=comparison,
+        judgement=judge(comparison, facts, policy, also),
+    )
+
+
+def worst_inputs(run: DeviceRun, count: int) -> tuple[str, ...]:
+    """The inputs that a run was furthest off on, by relative L2; one without a figure is worst of all."""
+    error = {name: float("inf") for name in run.comparison.asked}
+    error |= {o.input: o.metrics["relative_l2"] for o in run.comparison.outputs if "relative_l2" in o.metrics}
+    return tuple(sorted(error, key=lambda name: (-error[name], name))[:count])
+
+
+def folder_name(label: str) -> str:
+    """A run label as a folder name."""
+    return "".join(char if char.isalnum() else "-" for char in label.lower())
+
+
+def cpu_outputs(
+    executions: Mapping[str, Execution], plans: Mapping[str, RunPlan], plan: RunPlan
+) -> Outputs | None:
+    """Outputs of the same artefact on the CPU, from an earlier run of this gate."""
+    for label, execution in executions.items():
+        if plans[label].device == "cpu" and plans[label].weights_dtype == plan.weights_dtype:
+            return execution.outputs
+    return None
+
+
+def jobs_folder(run: Path, label: str) -> Path:
+    """Where a run folder keeps the job of a run."""
+    return run / "jobs" / folder_name(label)

@@ -1,0 +1,96 @@
+"""From what every stage found to the reasons of the verdict, and the headline over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fidelity.gate.config import ArtefactSize
+from fidelity.report.document import ArtefactReport, DeviceRun, NotTested, Reason
+from fidelity.rewrites.proof import Proof
+
+
+def proof_reasons(proof: Proof) -> list[Reason]:
+    """One for every failure of the proof."""
+    return [
+        Reason(stage="prove", severity="fail", code="not_weights_exact", message=line)
+        for line in proof.failures
+    ]
+
+
+def artefact_reasons(artefacts: Sequence[ArtefactReport], size: ArtefactSize | None) -> list[Reason]:
+    """What the audits refuse, by rule, and a shipped artefact of the wrong size."""
+    reasons = []
+    for artefact in artefacts:
+        for rule, count in artefact.audit.counts.items():
+            findings = [f for f in artefact.audit.findings if f.rule == rule]
+            first = findings[0]
+            cure = f"; cured by {first.cure}" if first.cure else ""
+            reasons.append(
+                Reason(
+                    stage="audit",
+                    severity="fail" if first.severity == "refused" else "note",
+                    code=rule,
+                    message=f"{artefact.weights_dtype} artefact: {count} x {first.reason} "
+                    f"(first: op {first.operator} {first.operator_name or ''}{cure})",
+                )
+            )
+        shipped = artefact.weights_dtype == "float16"
+        if (
+            size is not None
+            and shipped
+            and abs(artefact.manifest.file_size / size.bytes - 1) > size.tolerance
+        ):
+            message = (
+                f"{artefact.manifest.file_size} bytes, expected {size.bytes} within {size.tolerance:.0%}"
+            )
+            reasons.append(Reason(stage="convert", severity="fail", code="artefact_size", message=message))
+    return reasons
+
+
+def run_reasons(runs: Sequence[DeviceRun]) -> list[Reason]:
+    """Every finding of every judgement, under the run's label."""
+    return [
+        Reason(
+            stage="compare",
+            severity=finding.severity,
+            code=finding.code,
+            message=f"{run.label}: {finding.message}",
+        )
+        for run in runs
+        for finding in run.judgement.findings
+    ]
+
+
+def missing_reasons(missing: Sequence[NotTested]) -> list[Reason]:
+    """A device that was asked for and is not here: a failure to gather evidence, never a pass."""
+    return [
+        Reason(stage="devices", severity="fail", code="not_tested", message=f"{each.label}: {each.reason}")
+        for each in missing
+    ]
+
+
+def headline(runs: Sequence[DeviceRun], reasons: Sequence[Reason], missing: Sequence[NotTested]) -> str:
+    """One sentence that a release manager can act on."""
+    failures = [reason for reason in reasons if reason.severity == "fail"]
+    if not failures:
+        worst = [f"{run.label} {worst_correlation(run)}" for run in runs]
+        return "The artefact may be released: worst correlation " + ", ".join(worst) + "."
+    collapsed = [r for r in failures if r.code == "collapse"]
+    if collapsed:
+        return f"Collapse: resident, and the output has nothing to do with the input. {collapsed[0].message}"
+    if len(failures) == len(missing):
+        return (
+            f"Not released: {len(missing)} run(s) could not be made, the others pass. {failures[0].message}"
+        )
+    return f"Not released, {len(failures)} reasons; first: {failures[0].message}"
+
+
+def worst_correlation(run: DeviceRun) -> str:
+    """The lowest correlation of a run with its input, as text."""
+    found = [
+        (o.metrics["correlation"], o.input) for o in run.comparison.outputs if "correlation" in o.metrics
+    ]
+    if not found:
+        return "not known"
+    value, name = min(found)
+    return f"{value:.9f} ({name})"

@@ -1,0 +1,85 @@
+"""A gate from a configuration to a finished run folder, and a stored run judged again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fidelity.cache import Cache
+from fidelity.compare.policy import Policy
+from fidelity.errors import BadInput
+from fidelity.gate.config import GateConfig, RunPlan
+from fidelity.gate.evidence import load_truth, store_truth
+from fidelity.gate.execution import Execution, keep, read_execution
+from fidelity.gate.gate import Bench, run_gate, run_info
+from fidelity.gate.judging import cpu_outputs, jobs_folder, judged
+from fidelity.gate.reasons import headline, run_reasons
+from fidelity.gate.run_folder import new_run, stored_run
+from fidelity.progress import Reporter
+from fidelity.report.document import DeviceRun, GateReport
+from fidelity.report.write import write_report
+
+
+def gate_whole(
+    config: GateConfig, policy: Policy, reports: Path, cache: Cache, reporter: Reporter, *, ablate: bool
+) -> tuple[GateReport, Path]:
+    """Judge a configuration; the report and its folder, which is whole and `latest` on return."""
+    from fidelity.models.subject import build_subject  # noqa: PLC0415 - torch is an extra
+    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
+
+    rewrites = chosen(config.rewrites)
+    with reporter.stage("build the model", 1):
+        subject = build_subject(config.source, config.weights, config.seed, Path(config.images), config.only)
+    with new_run(reports, config.source.removeprefix("timm:")) as folder:
+        bench = Bench(folder, cache, reporter, policy)
+        report = run_gate(config, subject, rewrites, bench)
+        if ablate:
+            from fidelity.gate.ablation import ablations  # noqa: PLC0415
+
+            found = ablations(config, subject, rewrites, bench)
+            report = report.model_copy(update={"ablations": found, "run": run_info(bench)})
+        write_report(folder, report)
+    return report, reports / folder.name.removeprefix(".partial-")
+
+
+def gate_again(stored: Path, policy: Policy, reports: Path, reporter: Reporter) -> tuple[GateReport, Path]:
+    """Judge a stored run under `policy`: the same outputs and truth, no model, no device."""
+    source = stored_run(stored)
+    before = GateReport.read(source / "report.json")
+    truth = load_truth(source)
+    photographs = tuple(i.name for i in before.subject.inputs if i.kind == "photograph")
+    executions: dict[str, Execution] = {}
+    plans: dict[str, RunPlan] = {}
+    runs: list[DeviceRun] = []
+    for run in before.runs:
+        execution = read_execution(_job_folder(source, run))
+        plan = RunPlan(
+            label=run.label, device=run.device, precision=run.precision, weights_dtype=run.weights_dtype
+        )
+        cpu = cpu_outputs(executions, plans, plan)
+        runs.append(judged(plan, execution, truth, photographs, policy, cpu))
+        executions[run.label], plans[run.label] = execution, plan
+    reasons = (*(r for r in before.reasons if r.stage != "compare"), *run_reasons(runs))
+    with new_run(reports, f"{before.subject.source.removeprefix('timm:')}-again") as folder:
+        store_truth(folder, truth)
+        for label, execution in executions.items():
+            keep(execution, jobs_folder(folder, label))
+        bench = Bench(folder, Cache(), reporter, policy)
+        report = before.model_copy(
+            update={
+                "passed": not any(reason.severity == "fail" for reason in reasons),
+                "headline": headline(runs, reasons, before.not_tested),
+                "reasons": reasons,
+                "runs": tuple(runs),
+                "policy": policy,
+                "run": run_info(bench),
+            }
+        )
+        write_report(folder, report)
+    return report, reports / folder.name.removeprefix(".partial-")
+
+
+def _job_folder(source: Path, run: DeviceRun) -> Path:
+    folder = (source / run.job).resolve()
+    if not folder.is_relative_to(source) or not folder.is_dir():
+        raise BadInput(f"{source}: the job of run {run.label!r} is missing or outside the run folder")
+    return folder

@@ -1,0 +1,114 @@
+"""index.html: the evidence as one page that needs nothing else, told from the verdict down.
+
+Everything on the page comes from the record. Numbers stand in <data> elements with the stored value;
+a float that reaches the template by another way is an error, as is an undefined name. Whatever is
+text is escaped, and the page forbids itself scripts and network by its own content policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS
+from fidelity.report import figures
+from fidelity.report.document import DeviceRun, GateReport, Reason
+from fidelity.report.error_plots import error_plots
+from fidelity.report.plots import error_plot
+from fidelity.report.printable import printable
+from fidelity.report.proof_rows import proof_rows, refused_groups, taken_paths
+from fidelity.report.readings import input_rows, limits_of, worst_reading
+from fidelity.report.stages import stages
+
+SHOWN_FINDINGS = 40
+SHOWN_PATHS = 6
+
+
+@dataclass(frozen=True)
+class ReasonGroup:
+    """Reasons of one stage, severity and code."""
+
+    stage: str
+    severity: str
+    code: str
+    messages: tuple[str, ...]
+
+
+def html(report: GateReport) -> str:
+    """The report as one HTML document; the same report gives the same text."""
+    template = _environment().get_template("index.html")
+    return template.render(
+        report=report,
+        reasons=reason_groups(report.reasons),
+        stages=stages(report),
+        rows=input_rows(report),
+        plots=tuple(error_plot(plot) for plot in error_plots(report)),
+        proof_rows=proof_rows(report.proof),
+        refused=refused_groups(report.proof),
+    )
+
+
+def reason_groups(reasons: tuple[Reason, ...]) -> dict[str, tuple[ReasonGroup, ...]]:
+    """Reasons by severity, then together where stage and code are the same, in order of appearance."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for reason in reasons:
+        groups.setdefault((reason.stage, reason.severity, reason.code), []).append(reason.message)
+    made = [ReasonGroup(*key, tuple(messages)) for key, messages in groups.items()]
+    return {
+        severity: tuple(group for group in made if group.severity == severity)
+        for severity in ("fail", "suspicious", "note")
+    }
+
+
+def determinism(run: DeviceRun) -> str:
+    """Whether repeats of an input gave the same bits, in words."""
+    states = {output.input: output.deterministic for output in run.result.outputs}
+    differing = [name for name, same in states.items() if same is False]
+    repeated = [name for name, same in states.items() if same is not None]
+    if differing:
+        return f"no: {', '.join(differing)} differ"
+    return f"yes, {len(repeated)} of {len(states)} inputs ran twice" if repeated else "not known: none ran twice"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fidelity.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        figure=figures.figure,
+        metric_figure=figures.metric_figure,
+        whole=figures.whole,
+        megabytes=figures.megabytes,
+        limit_text=figures.limit_text,
+        meanings={name: metric.meaning for name, metric in [*OUTPUT_METRICS.items(), *SET_METRICS.items()]},
+        determinism=determinism,
+        limits_of=limits_of,
+        taken_paths=taken_paths,
+        worst_reading=worst_reading,
+        shown_findings=SHOWN_FINDINGS,
+        shown_paths=SHOWN_PATHS,
+        stylesheet=_stylesheet(environment),
+    )
+    return environment
+
+
+def _stylesheet(environment: jinja2.Environment) -> Markup:
+    source, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
+    return Markup(source)  # noqa: S704 - our own file, and a stylesheet cannot be escaped
+
+
+def _shown(value: Any) -> Any:
+    """What a template's expression shows. Raises TypeError for what would show misleadingly."""
+    if isinstance(value, float) or value is None:
+        raise TypeError(f"a template shows {value!r}: a float goes through figure(), None has words")
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value)
+    return value

@@ -1,0 +1,203 @@
+"""The report's plots: the error of every run at every input, against the limits, as inline SVG.
+
+Drawn by matplotlib without pyplot (no global figure), with text as text. Colours are left to the
+page: each is drawn as a placeholder and becomes a CSS variable, so one plot fits light, dark and
+print. A run is told apart by its marker and its dashes as well as by its colour.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+import matplotlib.style
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fidelity.report.figures import figure_text
+from fidelity.report.printable import printable
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ((0, (4, 2)), (2, (1, 2)), (0, (6, 2, 1, 2)), (1, (2, 2)))
+COLOURS = 8  # --series-0 ... in the stylesheet
+FLOOR = 1e-17  # below half an ulp of 1.0: an error of exactly zero is drawn at the left edge
+
+_INK, _DIM, _LINE = "#0000f0", "#0000f1", "#0000f2"  # beside #0000e0 ... #0000e7, the runs' colours
+_VARIABLES = {_INK: "--ink", _DIM: "--dim", _LINE: "--line"}
+_WIDTH = 4.2  # inches of 72 units: a little narrower than a phone, so that text is read there as well
+_ROW = 0.25
+_SURROUNDINGS = 0.75
+
+
+@dataclass(frozen=True)
+class Series:
+    """One run: its errors by input (NaN: undefined there), and the greatest error that is allowed."""
+
+    label: str
+    errors: dict[str, float]
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class ErrorPlot:
+    """What one plot shows. `name` makes its ids in the page unique; errors are >= 0, drawn on a log scale."""
+
+    name: str
+    title: str
+    axis: str
+    inputs: tuple[str, ...]
+    series: tuple[Series, ...]
+
+
+def error_plot(plot: ErrorPlot) -> Markup:
+    """The plot as one <svg> element for an HTML page: same plot, same bytes.
+
+    Inputs from top to bottom, error to the right on a log scale, each run's limit as a dashed line
+    of its colour. What is beyond its limit has a cross; what is undefined lies at the right edge.
+    """
+    settings = {"svg.fonttype": "none", "svg.hashsalt": plot.name, "font.size": 9.0, "text.parse_math": False}
+    with matplotlib.style.context(settings, after_reset=True):
+        rows = max(len(plot.inputs), 1)
+        legend_rows = math.ceil(len(plot.series) / 2) * 0.19
+        height = rows * _ROW + _SURROUNDINGS + legend_rows
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        span = _range(plot)
+        for index in range(len(plot.series)):
+            _draw(axes, plot, index, span)
+        _dress(axes, plot, span)
+        _legend(figure, plot)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata=_NO_METADATA)
+    return _inline(stream.getvalue(), plot)
+
+
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def _range(plot: ErrorPlot) -> tuple[float, float]:
+    """Whole decades around every finite error and limit."""
+    shown = [error for series in plot.series for error in series.errors.values()]
+    shown += [series.limit for series in plot.series if series.limit is not None]
+    logs = [math.log10(value) for value in shown if math.isfinite(value) and value > FLOOR] or [-6.0, 0.0]
+    return 10.0 ** (math.floor(min(logs) - 0.3)), 10.0 ** math.ceil(max(logs) + 0.3)
+
+
+def _draw(axes: Axes, plot: ErrorPlot, index: int, span: tuple[float, float]) -> None:
+    """One run's markers, a little apart from the other runs' in the same row, and its limit."""
+    series, place = plot.series[index], {name: row for row, name in enumerate(plot.inputs)}
+    shift = 0.0 if len(plot.series) == 1 else (index / (len(plot.series) - 1) - 0.5) * 0.5
+    points = [
+        (
+            _inside(error, *span),
+            place[name] + shift,
+            series.limit is not None and not error <= series.limit,
+        )
+        for name, error in series.errors.items()
+    ]
+    colour, marker = _colour(index), MARKERS[index % len(MARKERS)]
+    x, y = [point[0] for point in points], [point[1] for point in points]
+    axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=4.5, clip_on=False, zorder=3)
+    beyond = [point for point in points if point[2]]
+    axes.plot(
+        *([point[axis] for point in beyond] for axis in (0, 1)),
+        linestyle="",
+        marker="x",
+        color=_INK,
+        markersize=8,
+        clip_on=False,
+        zorder=4,
+    )
+    if series.limit is not None and series.limit > 0:
+        axes.axvline(
+            series.limit, color=colour, linestyle=DASHES[index % len(DASHES)], linewidth=1.1, zorder=2
+        )
+
+
+def _inside(error: float, low: float, high: float) -> float:
+    return high if not math.isfinite(error) else min(max(error, low), high)
+
+
+def _colour(index: int) -> str:
+    """The placeholder of a run's colour."""
+    return f"#0000e{index % COLOURS}"
+
+
+def _dress(axes: Axes, plot: ErrorPlot, span: tuple[float, float]) -> None:
+    low, high = span
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.set_ylim(max(len(plot.inputs), 1) - 0.5, -0.5)
+    axes.set_yticks(range(len(plot.inputs)), [printable(name, 24) for name in plot.inputs])
+    axes.set_xlabel(plot.axis, color=_DIM)
+    decades = round(math.log10(high / low))
+    step = max(1, math.ceil(decades / 7))
+    ticks = [round(math.log10(low)) + n for n in range(0, decades + 1, step)]
+    axes.set_xticks([10.0**tick for tick in ticks], [f"1e{tick}" if tick else "1" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(axis="both", color=_LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=_INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _legend(figure: Figure, plot: ErrorPlot) -> None:
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=_colour(index),
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=4.5,
+            linestyle=DASHES[index % len(DASHES)] if series.limit is not None else "",
+            linewidth=1.1,
+            label=_legend_text(series),
+        )
+        for index, series in enumerate(plot.series)
+    ]
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=2,
+            frameon=False,
+            labelcolor=_INK,
+            handlelength=2.2,
+            columnspacing=1.2,
+            borderaxespad=0,
+        )
+
+
+def _legend_text(series: Series) -> str:
+    label = printable(series.label, 24)
+    return label if series.limit is None else f"{label}, limit {figure_text(series.limit, digits=4)}"
+
+
+def _inline(svg: str, plot: ErrorPlot) -> Markup:
+    """matplotlib's SVG file as an element of a page: no prologue, own ids, the page's colours and font.
+
+    Only tags are touched, never the text between them: a tensor may be called `id="x` or `#0000f0`.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>\s*", "", svg, count=1, flags=re.DOTALL)
+    svg = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag.group(), plot.name), svg)
+    view = re.search(r'viewBox="[^"]+"', svg)
+    opening = (
+        f'<svg class="plot" role="img" {view.group() if view else ""}><title>{escape(plot.title)}</title>'
+    )
+    return Markup(opening + svg[svg.index(">") + 1 :])  # noqa: S704 - matplotlib escapes what it writes
+
+
+def _page_tag(tag: str, name: str) -> str:
+    tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag).replace("xlink:href", "href")
+    tag = re.sub(r"#0000e(\d)", r"var(--series-\1)", tag)
+    tag = re.sub(r"#0000f\d", lambda match: f"var({_VARIABLES[match.group()]})", tag)
+    return re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", tag)

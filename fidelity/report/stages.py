@@ -1,0 +1,38 @@
+"""The state of every stage in a word, from the record: the line under the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fidelity.report.document import GateReport
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its section in the page, whether it passed, and what there was of it."""
+
+    title: str
+    anchor: str
+    passed: bool
+    words: str
+
+
+def stages(report: GateReport) -> tuple[Stage, ...]:
+    """Prove, audit, run and what was not tested. A stage that saw nothing has not passed."""
+    audits = [artefact.audit.passed for artefact in report.artefacts]
+    runs = [run.judgement.passed for run in report.runs]
+    missing = len(report.not_tested)
+    return (
+        Stage("Prove", "proof", report.proof.passed, _counted(len(report.proof.sites), "comparison")),
+        Stage("Audit", "audit", bool(audits) and all(audits), _share(audits, "artefact")),
+        Stage("Run", "runs", bool(runs) and all(runs), _share(runs, "run")),
+        Stage("Tested", "not-tested", not missing, "all that was asked" if not missing else f"{missing} not"),
+    )
+
+
+def _share(states: list[bool], noun: str) -> str:
+    return f"{sum(states)} of {_counted(len(states), noun)}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

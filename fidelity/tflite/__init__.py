@@ -1,0 +1,1 @@
+"""The artefact: convert a torch module, read the graph, audit it, keep its manifest."""

@@ -1,0 +1,1 @@
+"""The rules of the static audit, one file a family. `fidelity.tflite.audit` lists them all."""
