@@ -248,6 +248,23 @@ def test_correlation_survives_a_mean_that_dwarfs_the_deviation() -> None:
     assert value("correlation", actual, reference) == pytest.approx(exact, abs=1e-12)
 
 
+def test_correlation_survives_a_deviation_of_the_last_bits_of_a_float64_reference() -> None:
+    # The mean of a thousand numbers near 1 is off by some 2**-53, as large as what it is taken from:
+    # only a second centring finds the correlation of the whole numbers in the last bits.
+    steps = np.random.default_rng(6).integers(-2, 3, (2, 1001))
+    actual, reference = (1 + row * 2.0**-52 for row in steps)
+    exact = float(np.corrcoef(steps)[0, 1])
+    assert value("correlation", actual, reference) == pytest.approx(exact, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["correlation", "cosine"])
+def test_rounding_never_lifts_a_perfect_copy_above_one(name: str) -> None:
+    generator = np.random.default_rng(12)
+    rows = generator.standard_normal((300, 7))
+    assert max(value(name, row, row) for row in rows) == 1
+    assert min(value(name, -row, row) for row in rows) == -1
+
+
 def test_scalars_have_figures_where_they_mean_something() -> None:
     assert value("relative_l2", np.array(1.5), np.array(1.0)) == 0.5
     assert value("worst_row_error", np.array(1.5), np.array(1.0)) == 0.5

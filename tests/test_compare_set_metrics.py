@@ -103,6 +103,12 @@ def test_frozen_share_sees_one_channel_whether_dead_or_offset() -> None:
         varying = np.sum(np.ptp(matrix(reference), axis=0) >= 0.1 * rms)
         assert found == Measured(1 / varying, index=(17,))
     assert measured("frozen_share", flat(0.01), reference) == Measured(0.0)
+    # an element that hardly varies may round to one value for all inputs, and is not frozen
+    steady = {name: array.copy() for name, array in reference.items()}
+    for number, array in enumerate(steady.values()):
+        array[0, 17] = 0.03 + 1e-5 * number
+    rounded = {name: np.where(np.arange(1024) == 17, 0.03, array) for name, array in steady.items()}
+    assert measured("frozen_share", rounded, steady) == Measured(0.0)
 
 
 def test_misplacement_is_how_much_nearer_the_wrong_reference_is() -> None:

@@ -185,6 +185,8 @@ def test_an_undefined_metric_fails_its_limit_and_is_only_a_note_without_one() ->
     assert check.worst is None
     assert check.undefined is not None
     assert check.undefined.cause == "too_few_inputs"
+    notes = {finding.metric for finding in demanded.findings if finding.severity == "note"}
+    assert notes == {"nearest_neighbour_agreement", "nearest_neighbour_margin"}  # these have no limit
 
 
 def test_a_nan_in_a_stored_comparison_never_passes() -> None:

@@ -8,6 +8,7 @@ size that the arithmetic in question makes. Everything is drawn from a seeded ge
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -218,11 +219,13 @@ def _reasons(runs: tuple[DeviceRun, ...], fields: dict[str, object]) -> tuple[Re
     return tuple(reasons)
 
 
+@cache
 def passing() -> GateReport:
     """Everything as it should be."""
     return assemble(tuple(good_run(plan) for plan in PLANS))
 
 
+@cache
 def collapsed() -> GateReport:
     """The card's failure: every node on the GPU, and outputs that have nothing to do with the input."""
     plan, reference = PLANS[2], embeddings(INPUTS)
@@ -253,6 +256,7 @@ def collapsed() -> GateReport:
     return assemble(runs, ablations=ablations)
 
 
+@cache
 def refused() -> GateReport:
     """No rewrites: the audit and the delegate refuse, and most nodes stay on the CPU."""
     findings = tuple(
@@ -281,6 +285,7 @@ def refused() -> GateReport:
     )
 
 
+@cache
 def broken() -> GateReport:
     """A run that gave NaN and lost an input, one that crashed, one that was never made, and a rewrite
     with a counter-example."""
@@ -315,6 +320,7 @@ def broken() -> GateReport:
     )
 
 
+@cache
 def hostile() -> GateReport:
     """Every name that comes from outside is an attack on whoever shows it."""
     script, cdata, mixed, attribute = HOSTILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fidelity.tflite import convert as convert_module
 from fidelity.tflite.audit import audit
 from fidelity.tflite.convert import Conversion, Limits, cast_weights, convert
 from fidelity.tflite.graph import read_graph
-from fidelity.tflite.worker_process import run_worker
+from fidelity.tflite.worker_process import Usage, run_worker
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch")
@@ -235,3 +236,37 @@ def test_a_worker_that_fails_is_told_by_its_last_line(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentMissing, match="model: the converter ended with code 1: Expecting"):
         run_worker("json.tool", [str(tmp_path / "in.json")], tmp_path / "log", Limits(), "model")
     assert (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "says"),
+    [
+        ({"x": torch.zeros(2, 3)}, ("y",), None),
+        ({"x": torch.zeros(1, 3)}, ("y",), "the converter made the inputs"),
+        ({"z": torch.zeros(2, 3)}, ("y",), "the converter made the inputs"),
+        ({"x": torch.zeros(2, 3, dtype=torch.int32)}, ("y",), "the converter made the inputs"),
+        ({"x": torch.zeros(2, 3)}, ("out",), "the converter made the outputs y, asked for were out"),
+    ],
+)
+def test_an_artefact_with_another_contract_than_asked_for_is_refused(
+    inputs: dict[str, Any],
+    outputs: tuple[str, ...],
+    says: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A converter that makes add_and_scale, x [2, 3] float32 to y, whatever it is given."""
+
+    def other_converter(_: str, arguments: Sequence[str], *__: Any) -> Usage:
+        Path(arguments[-1]).write_bytes(add_and_scale())
+        return Usage(1.0, 1)
+
+    monkeypatch.setattr(convert_module, "run_worker", other_converter)
+    path = tmp_path / "model.tflite"
+    if says is None:
+        convert(torch.nn.Identity().eval(), inputs, path, outputs=outputs)
+        assert path.exists()
+    else:
+        with pytest.raises(BadInput, match=says):
+            convert(torch.nn.Identity().eval(), inputs, path, outputs=outputs)
+        assert not path.exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from fidelity.cli.artefact import audit, convert
@@ -12,10 +11,15 @@ from fidelity.cli.devices import devices, run
 from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
 from fidelity.cli.prove import prove
-from fidelity.errors import EXIT_BAD_INPUT, FidelityError
+from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
+
+UsageError = typer.BadParameter.__mro__[1]
+"""typer carries a click of its own and exports this base of its usage errors under no name."""
+
+EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors")
+"""What `fidelity[convert]` brings; a verb that needs one of them says so."""
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
@@ -29,16 +33,19 @@ def main() -> None:
     """Entry point of `fidelity`: 0 pass, 1 the gate fails, 2 bad input, 3 environment missing."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(EXIT_BAD_INPUT)
-    except click.ClickException as error:
-        sys.stderr.write(f"fidelity: {error.format_message()}; see fidelity --help\n")
+    except UsageError as error:
+        message = " ".join(error.format_message().split())
+        sys.stderr.write(f"fidelity: {message}; see fidelity --help\n")
         sys.exit(EXIT_BAD_INPUT)
     except FidelityError as error:
         sys.stderr.write(f"fidelity: {error}\n")
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRAS:
+            raise
+        sys.stderr.write(f"fidelity: {error.name} is not installed: pip install 'fidelity[convert]'\n")
+        sys.exit(EXIT_ENVIRONMENT)
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("fidelity: interrupted\n")
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

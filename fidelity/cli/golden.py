@@ -10,7 +10,7 @@ import typer
 from fidelity.cli import options as o
 from fidelity.errors import EXIT_PASS, BadInput
 
-golden = typer.Typer(no_args_is_help=True, help="Record or verify committed float64 references.")
+golden = typer.Typer(help="Record or verify committed float64 references.")
 Root = Annotated[Path, typer.Option(help="Folder of the goldens.")]
 ROOT = Path("golden")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,12 +81,13 @@ def _convert(subject: Subject, rewrites: Sequence[Rewrite], path: Path, step: St
 
 def copy_artefact(artefact: Path, target: Path) -> None:
     """Give the user an artefact of the cache under the name asked for, with its manifest."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artefact, partial)
         partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise EnvironmentMissing(f"{target}: cannot be written: {error.strerror}") from error
     write_manifest(target, read_manifest(artefact).provenance)

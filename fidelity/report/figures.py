@@ -35,15 +35,20 @@ def figure_text(value: float, *, ideal: float = 0.0, limit: Limit | None = None,
 def _rounded(value: float, ideal: float, digits: int) -> str:
     if value == ideal:
         return f"{value:g}"
-    if ideal == 0 or abs(value) < 0.1:
-        mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    if ideal == 0 or not 0.1 <= abs(value) < 1e4:
+        return _short_exponent(f"{value:#.{digits}g}")
     decimals = digits - 1 - math.floor(math.log10(abs(value - ideal)))
     return f"{value:.{max(decimals, digits)}f}"
 
 
+def _short_exponent(text: str) -> str:
+    """1.50e-06 as 1.50e-6, 100. as 100."""
+    mantissa, _, exponent = text.partition("e")
+    return f"{mantissa.rstrip('.')}e{int(exponent)}" if exponent else mantissa.rstrip(".")
+
+
 def _same_side(shown: float, value: float, ideal: float, limit: Limit | None) -> bool:
-    if (shown == ideal) != (value == ideal):
+    if not math.isfinite(shown) or (shown == ideal) != (value == ideal):
         return False
     return limit is None or (limit.excess(shown) <= 0) == (limit.excess(value) <= 0)
 
@@ -58,6 +63,16 @@ def stored_text(value: float) -> str:
 def figure(value: float, *, ideal: float = 0.0, limit: Limit | None = None) -> Markup:
     """HTML: the figure as text for a person, with the exact stored number in a <data> element."""
     return _data(value, figure_text(value, ideal=ideal, limit=limit))
+
+
+def chosen(value: float) -> Markup:
+    """HTML: a number that somebody chose (a limit, a mean), as short as it was written."""
+    return _data(value, chosen_text(value))
+
+
+def chosen_text(value: float) -> str:
+    """A number that somebody chose: its shortest text, which reads back as the same number."""
+    return _short_exponent(repr(value).removesuffix(".0"))
 
 
 def metric_figure(metric: str, value: float, limit: Limit | None = None) -> Markup:
@@ -82,7 +97,7 @@ def megabytes(value: int) -> Markup:
 def limit_text(limit: Limit) -> Markup:
     """HTML: a limit as an inequality; both sides when it has two."""
     sides = [
-        Markup("{} {}").format(sign, _data(bound, f"{bound:.9g}"))
+        Markup("{} {}").format(sign, chosen(bound))
         for sign, bound in (("≥", limit.at_least), ("≤", limit.at_most))
         if bound is not None
     ]

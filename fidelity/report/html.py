@@ -7,6 +7,7 @@ text is escaped, and the page forbids itself scripts and network by its own cont
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from markupsafe import Markup
 
 from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS
 from fidelity.report import figures
+from fidelity.report.audit_rows import audit_rows
 from fidelity.report.document import DeviceRun, GateReport, Reason
 from fidelity.report.error_plots import error_plots
 from fidelity.report.plots import error_plot
@@ -24,17 +26,18 @@ from fidelity.report.readings import input_rows, limits_of, worst_reading
 from fidelity.report.stages import stages
 
 SHOWN_FINDINGS = 40
+SHOWN_PLACES = 3
 SHOWN_PATHS = 6
 
 
 @dataclass(frozen=True)
 class ReasonGroup:
-    """Reasons of one stage, severity and code."""
+    """Reasons of one stage, severity and code: each message once, with how often it was given."""
 
     stage: str
     severity: str
     code: str
-    messages: tuple[str, ...]
+    messages: tuple[tuple[str, int], ...]
 
 
 def html(report: GateReport) -> str:
@@ -56,7 +59,7 @@ def reason_groups(reasons: tuple[Reason, ...]) -> dict[str, tuple[ReasonGroup, .
     groups: dict[tuple[str, str, str], list[str]] = {}
     for reason in reasons:
         groups.setdefault((reason.stage, reason.severity, reason.code), []).append(reason.message)
-    made = [ReasonGroup(*key, tuple(messages)) for key, messages in groups.items()]
+    made = [ReasonGroup(*key, tuple(Counter(messages).items())) for key, messages in groups.items()]
     return {
         severity: tuple(group for group in made if group.severity == severity)
         for severity in ("fail", "suspicious", "note")
@@ -70,7 +73,9 @@ def determinism(run: DeviceRun) -> str:
     repeated = [name for name, same in states.items() if same is not None]
     if differing:
         return f"no: {', '.join(differing)} differ"
-    return f"yes, {len(repeated)} of {len(states)} inputs ran twice" if repeated else "not known: none ran twice"
+    return (
+        f"yes, {len(repeated)} of {len(states)} inputs ran twice" if repeated else "not known: none ran twice"
+    )
 
 
 def _environment() -> jinja2.Environment:
@@ -83,17 +88,20 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
+        chosen=figures.chosen,
         figure=figures.figure,
         metric_figure=figures.metric_figure,
         whole=figures.whole,
         megabytes=figures.megabytes,
         limit_text=figures.limit_text,
-        meanings={name: metric.meaning for name, metric in [*OUTPUT_METRICS.items(), *SET_METRICS.items()]},
+        meanings=_meanings(),
+        audit_rows=audit_rows,
         determinism=determinism,
         limits_of=limits_of,
         taken_paths=taken_paths,
         worst_reading=worst_reading,
         shown_findings=SHOWN_FINDINGS,
+        shown_places=SHOWN_PLACES,
         shown_paths=SHOWN_PATHS,
         stylesheet=_stylesheet(environment),
     )
@@ -112,3 +120,8 @@ def _shown(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value)
     return value
+
+
+def _meanings() -> dict[str, str]:
+    output = {name: metric.meaning for name, metric in OUTPUT_METRICS.items()}
+    return output | {name: metric.meaning for name, metric in SET_METRICS.items()}

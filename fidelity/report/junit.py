@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from junitparser import Error, Failure, JUnitXml, SystemOut, TestCase, TestSuite
+from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
 from fidelity.compare.judgement import Finding
 from fidelity.report.document import ArtefactReport, DeviceRun, GateReport
@@ -44,7 +44,7 @@ def junit(report: GateReport) -> str:
         suite.timestamp = printable(report.run.started)
         suite.add_testcases([_element(case, name) for case in cases])
         document.add_testsuite(suite)
-    document.update_statistics()
+    document.update_statistics()  # type: ignore[no-untyped-call]
     stream = io.BytesIO()
     document.write(stream, pretty=True)
     return stream.getvalue().decode()
@@ -156,9 +156,9 @@ def _element(case: Case, suite: str) -> TestCase:
     if case.problems:
         result = (Error if case.broken else Failure)(_summary(case.problems), printable(case.kind))
         result.text = _lines(case.problems)
-        element.append(result)
+        element.result = result
     if case.remarks:
-        element.append(SystemOut(_lines(case.remarks)))
+        element.system_out = _lines(case.remarks)
     return element
 
 

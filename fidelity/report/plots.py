@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fidelity.report.figures import figure_text
+from fidelity.report.figures import chosen_text
 from fidelity.report.printable import printable
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -32,7 +32,9 @@ _INK, _DIM, _LINE = "#0000f0", "#0000f1", "#0000f2"  # beside #0000e0 ... #0000e
 _VARIABLES = {_INK: "--ink", _DIM: "--dim", _LINE: "--line"}
 _WIDTH = 4.2  # inches of 72 units: a little narrower than a phone, so that text is read there as well
 _ROW = 0.25
+_LEGEND_ROW = 0.19
 _SURROUNDINGS = 0.75
+_LONGEST = 20  # characters of a name; the tables have it whole
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def error_plot(plot: ErrorPlot) -> Markup:
     settings = {"svg.fonttype": "none", "svg.hashsalt": plot.name, "font.size": 9.0, "text.parse_math": False}
     with matplotlib.style.context(settings, after_reset=True):
         rows = max(len(plot.inputs), 1)
-        legend_rows = math.ceil(len(plot.series) / 2) * 0.19
-        height = rows * _ROW + _SURROUNDINGS + legend_rows
+        legend_rows = math.ceil(len(plot.series) / _legend_columns(plot))
+        height = rows * _ROW + legend_rows * _LEGEND_ROW + _SURROUNDINGS
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
@@ -135,10 +137,10 @@ def _dress(axes: Axes, plot: ErrorPlot, span: tuple[float, float]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(max(len(plot.inputs), 1) - 0.5, -0.5)
-    axes.set_yticks(range(len(plot.inputs)), [printable(name, 24) for name in plot.inputs])
+    axes.set_yticks(range(len(plot.inputs)), [_short(name) for name in plot.inputs])
     axes.set_xlabel(plot.axis, color=_DIM)
     decades = round(math.log10(high / low))
-    step = max(1, math.ceil(decades / 7))
+    step = max(1, math.ceil(decades / 5))
     ticks = [round(math.log10(low)) + n for n in range(0, decades + 1, step)]
     axes.set_xticks([10.0**tick for tick in ticks], [f"1e{tick}" if tick else "1" for tick in ticks])
     axes.minorticks_off()
@@ -167,7 +169,7 @@ def _legend(figure: Figure, plot: ErrorPlot) -> None:
         figure.legend(
             handles=handles,
             loc="outside upper left",
-            ncols=2,
+            ncols=_legend_columns(plot),
             frameon=False,
             labelcolor=_INK,
             handlelength=2.2,
@@ -176,9 +178,19 @@ def _legend(figure: Figure, plot: ErrorPlot) -> None:
         )
 
 
+def _legend_columns(plot: ErrorPlot) -> int:
+    """Two where both entries fit beside each other."""
+    return 1 if max((len(_legend_text(series)) for series in plot.series), default=0) > 27 else 2
+
+
 def _legend_text(series: Series) -> str:
-    label = printable(series.label, 24)
-    return label if series.limit is None else f"{label}, limit {figure_text(series.limit, digits=4)}"
+    label = _short(series.label)
+    return label if series.limit is None else f"{label}, limit {chosen_text(float(f'{series.limit:.6g}'))}"
+
+
+def _short(name: str) -> str:
+    shown = printable(name)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 def _inline(svg: str, plot: ErrorPlot) -> Markup:

@@ -51,7 +51,7 @@ def proof_rows(proof: Proof) -> tuple[ProofRow, ...]:
     taken = {(d.rewrite, d.path) for d in proof.decisions if d.refused is None}
     replaced = {path for _, path in taken}
     groups = [
-        (f"modules of {contract.name}", [s for s in proof.sites if (contract.name, s.path) in taken])
+        (f"{contract.name} modules", [s for s in proof.sites if (contract.name, s.path) in taken])
         for contract in proof.contracts
     ]
     groups.append(("whole blocks", [s for s in proof.sites if s.path and s.path not in replaced]))

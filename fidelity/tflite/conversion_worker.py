@@ -1,6 +1,6 @@
 """The process that converts: `python -m fidelity.tflite.conversion_worker convert|cast ...`.
 
-The converter prints progress, keeps 2.7 GB for B/16, and ends its own process when a disk is full
+The converter prints progress, takes 2.7 to 3.0 GB for B/16, and ends its own process when a disk is full
 ("LLVM ERROR: IO failure on output stream"); none of that may happen to the process that asked.
 Whatever goes wrong is a traceback on stderr and a non-zero exit code, for the parent to tell.
 """

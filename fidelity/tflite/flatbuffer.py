@@ -24,10 +24,10 @@ MALFORMED = (struct.error, ValueError, TypeError, IndexError, OverflowError)
 """What reading through a wrong offset raises, in struct, NumPy and the flatbuffers package."""
 
 ENTRIES_LIMIT = 500_000
-"""Vector entries read from one file. B/16 has 20,000; the largest PE-Core, of 50 blocks, below 100,000."""
+"""Vector entries read from one file: B/16, of 12 blocks, has 10,000; the largest PE-Core has 50 blocks."""
 
 TEXT_LIMIT = 64 * 1024 * 1024
-"""Bytes of names read from one file: B/16 has 0.5 MB."""
+"""Bytes of names read from one file: B/16 has 0.2 MB."""
 
 
 class Budget:

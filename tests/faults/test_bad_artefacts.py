@@ -18,9 +18,10 @@ from fidelity.tflite.audit import audit
 from fidelity.tflite.graph import read_graph
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_tflite_audit import split, stacked_pairs, strided, unscaled, variance
+from test_tflite_audit import split, stacked_pairs, strided
 from test_tflite_builder import add_and_scale
 from test_tflite_graph import varied
+from test_tflite_variance import unscaled, variance
 
 SEEDS = [add_and_scale(), varied(), split(3, pick=True), stacked_pairs(2), strided((1, 4, 6, 4), 1, 1, 1, 2)]
 SEEDS.append(variance(unscaled))
