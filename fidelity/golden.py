@@ -96,9 +96,7 @@ def read_golden(root: Path, name: str) -> tuple[GoldenManifest, dict[str, NDArra
     folder = root / name
     if not _NAME.match(name) or not (folder / MANIFEST).is_file():
         known = sorted(p.parent.name for p in root.glob(f"*/{MANIFEST}"))
-        raise BadInput(
-            f"golden {name!r}: none of that name under {root} (there are: {', '.join(known) or 'none'})"
-        )
+        raise BadInput(f"golden {name!r}: none of that name under {root} (there are: {', '.join(known) or 'none'})")
     manifest = GoldenManifest.read(folder / MANIFEST)
     listed = {array.file for array in manifest.arrays} | {MANIFEST}
     unlisted = sorted(p.name for p in folder.iterdir() if p.name not in listed)
@@ -187,7 +185,5 @@ def _load(folder: Path, golden: str, array: GoldenArray) -> NDArray[np.float64]:
         )
     loaded = np.load(io.BytesIO(content), allow_pickle=False)
     if loaded.dtype != np.float64 or loaded.shape != array.shape:
-        raise BadInput(
-            f"golden {golden}: {array.file} is {loaded.dtype} {loaded.shape}, not float64 {array.shape}"
-        )
+        raise BadInput(f"golden {golden}: {array.file} is {loaded.dtype} {loaded.shape}, not float64 {array.shape}")
     return np.asarray(loaded, dtype=np.float64)

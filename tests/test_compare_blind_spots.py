@@ -34,8 +34,7 @@ from fidelity.compare.verdict import judge
 def each(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[], Arrays]:
     """A run in which every output is changed alike."""
     return lambda: {
-        name: {"embedding": change(keyed["embedding"]).astype(np.float32)}
-        for name, keyed in references().items()
+        name: {"embedding": change(keyed["embedding"]).astype(np.float32)} for name, keyed in references().items()
     }
 
 
@@ -206,9 +205,7 @@ def test_a_zeroed_class_token_is_seen_although_the_correlation_is_good() -> None
     # also where the policy's correlation is loose enough to pass it
     loose = load_policy()
     runs = tuple(
-        r.model_copy(
-            update={"limits": {k: v for k, v in r.limits.items() if k in ("correlation", "worst_row_error")}}
-        )
+        r.model_copy(update={"limits": {k: v for k, v in r.limits.items() if k in ("correlation", "worst_row_error")}})
         for r in loose.runs
     )
     judgement = verdict(run, tokens(), policy=loose.model_copy(update={"runs": runs, "every_run": {}}))
@@ -260,11 +257,7 @@ def test_realistic_fp16_noise_passes(seed: int) -> None:
     generator = np.random.default_rng(seed)
     # each of 1024 values off by 5e-4 of itself: one rounding to fp16 (2**-11)
     rounded = {
-        name: {
-            "embedding": (k["embedding"] * (1 + 5e-4 * generator.standard_normal((1, 1024)))).astype(
-                np.float32
-            )
-        }
+        name: {"embedding": (k["embedding"] * (1 + 5e-4 * generator.standard_normal((1, 1024)))).astype(np.float32)}
         for name, k in references().items()
     }
     assert verdict(rounded).passed

@@ -132,8 +132,7 @@ def test_an_unknown_photograph_is_the_callers_mistake() -> None:
 def test_several_outputs_are_each_compared_and_judged_over_the_set() -> None:
     generator = np.random.default_rng(0)
     reference: Arrays = {
-        name: {"tokens": generator.standard_normal((1, 5, 16)), **keyed}
-        for name, keyed in references().items()
+        name: {"tokens": generator.standard_normal((1, 5, 16)), **keyed} for name, keyed in references().items()
     }
     comparison = measured(as_run(reference), reference)
     assert [record.output for record in comparison.sets] == ["embedding", "tokens"]

@@ -45,8 +45,7 @@ ORACLES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "cosine": lambda a, r: 1 - scipy.spatial.distance.cosine(a.ravel(), r.ravel()),
     "slope": lambda a, r: scipy.stats.linregress(r.ravel(), a.ravel()).slope,
     "offset": lambda a, r: (
-        scipy.stats.linregress(r.ravel(), a.ravel()).intercept
-        / math.sqrt(math.fsum((r * r).ravel()) / r.size)
+        scipy.stats.linregress(r.ravel(), a.ravel()).intercept / math.sqrt(math.fsum((r * r).ravel()) / r.size)
     ),
     "relative_l2": lambda a, r: math.dist(a.ravel(), r.ravel()) / math.hypot(*r.ravel()),
     "norm_ratio": lambda a, r: math.hypot(*a.ravel()) / math.hypot(*r.ravel()),
@@ -58,8 +57,7 @@ ORACLES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         scipy.spatial.distance.chebyshev(a.ravel(), r.ravel()) / (math.hypot(*r.ravel()) / math.sqrt(r.size))
     ),
     "median_error": lambda a, r: (
-        scipy.stats.scoreatpercentile(abs(a - r).ravel(), 50)
-        / scipy.stats.scoreatpercentile(abs(r).ravel(), 50)
+        scipy.stats.scoreatpercentile(abs(a - r).ravel(), 50) / scipy.stats.scoreatpercentile(abs(r).ravel(), 50)
     ),
     "worst_row_error": lambda a, r: max(
         math.dist(x, y) / math.hypot(*y)
@@ -75,9 +73,7 @@ ORACLES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 @pytest.mark.parametrize("shape", [(1, 1024), (197, 64), (2, 3, 5, 7), (9,)])
 def test_each_metric_agrees_with_an_independent_oracle(name: str, shape: tuple[int, ...]) -> None:
     actual, reference = noisy_pair(shape)
-    assert value(name, actual, reference) == pytest.approx(
-        ORACLES[name](actual, reference), rel=TIGHT, abs=TIGHT
-    )
+    assert value(name, actual, reference) == pytest.approx(ORACLES[name](actual, reference), rel=TIGHT, abs=TIGHT)
 
 
 @pytest.mark.parametrize("name", OUTPUT_METRICS)

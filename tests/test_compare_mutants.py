@@ -191,8 +191,7 @@ def centred_by_itself(actual: dict[str, np.ndarray], reference: dict[str, np.nda
     """Each side less its own mean: a common error of all outputs disappears."""
     a_mean, r_mean = (np.mean(list(side.values()), axis=0) for side in (actual, reference))
     return min(
-        float(np.corrcoef((actual[n] - a_mean).ravel(), (reference[n] - r_mean).ravel())[0, 1])
-        for n in reference
+        float(np.corrcoef((actual[n] - a_mean).ravel(), (reference[n] - r_mean).ravel())[0, 1]) for n in reference
     )
 
 

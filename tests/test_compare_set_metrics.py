@@ -66,8 +66,7 @@ def test_the_common_component_is_that_of_all_references_when_few_inputs_ran() ->
     few = {name: actual[name] for name in NAMES[:2]}
     common = matrix(reference).mean(axis=0)
     expected = min(
-        scipy.stats.pearsonr(few[name].ravel() - common, reference[name].ravel() - common).statistic
-        for name in few
+        scipy.stats.pearsonr(few[name].ravel() - common, reference[name].ravel() - common).statistic for name in few
     )
     assert measured("centred_correlation", few, reference).value == pytest.approx(expected, abs=TIGHT)
     signal = min(np.sum((reference[n] - common) ** 2) / np.sum(reference[n] ** 2) for n in few)
@@ -135,9 +134,7 @@ def test_nearest_neighbours_agree_with_a_table_of_distances() -> None:
     assert 0 < len(flips) < len(right)  # noise of 0.9 flips some and not all: the case tells apart
     agreement = measured("nearest_neighbour_agreement", actual, reference)
     assert agreement.value == pytest.approx(1 - len(flips) / len(right), abs=TIGHT)
-    cosines = np.array(
-        1 - scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(matrix(reference), "cosine"))
-    )
+    cosines = np.array(1 - scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(matrix(reference), "cosine")))
     index = {name: i for i, name in enumerate(sorted(reference))}
     regret = {n: cosines[index[n], index[right[n]]] - cosines[index[n], index[chosen[n]]] for n in flips}
     worst = max(regret, key=regret.__getitem__)

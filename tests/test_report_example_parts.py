@@ -134,9 +134,7 @@ def artefact(weights: WeightsDtype, findings: tuple[AuditFinding, ...] = ()) -> 
         counts=count_by_rule(findings),
         passed=not any(finding.severity == "refused" for finding in findings),
     )
-    return ArtefactReport(
-        weights_dtype=weights, path=f"artefacts/{manifest.artefact}", manifest=manifest, audit=audit
-    )
+    return ArtefactReport(weights_dtype=weights, path=f"artefacts/{manifest.artefact}", manifest=manifest, audit=audit)
 
 
 def test_the_parts_are_sound_and_agree() -> None:

@@ -276,13 +276,9 @@ def refused() -> GateReport:
         Refusal(op="RESHAPE", reason="tensor of rank 5", tensor="vit/blocks.0/attn/reshape", count=12),
         Refusal(op="GATHER", reason="not supported", tensor="vit/blocks.0/attn/rope", count=24),
     )
-    cut = Residency(
-        nodes_on_device=50, nodes_total=1006, partitions=7, refusals=refusals, source="50 of 1006"
-    )
+    cut = Residency(nodes_on_device=50, nodes_total=1006, partitions=7, refusals=refusals, source="50 of 1006")
     runs = (good_run(PLANS[0]), good_run(replace(PLANS[2], residency=cut)))
-    return assemble(
-        runs, proof=proof(()), artefacts=(artefact("float32", findings), artefact("float16", findings))
-    )
+    return assemble(runs, proof=proof(()), artefacts=(artefact("float32", findings), artefact("float16", findings)))
 
 
 @cache
@@ -294,9 +290,7 @@ def broken() -> GateReport:
     actual["noise"] = {"embedding": np.full((1, WIDTH), np.nan, dtype=np.float32)}
     actual["white"] = {"embedding": np.zeros((1, WIDTH), dtype=np.float32)}
     del actual["black"]
-    crashed = device_run(
-        PLANS[3], {}, reference, status="crashed", error="signal 11", outputs=(), timing=None
-    )
+    crashed = device_run(PLANS[3], {}, reference, status="crashed", error="signal 11", outputs=(), timing=None)
     wrong = CounterExample(
         input="noise",
         row=3,

@@ -129,10 +129,7 @@ def test_the_worst_cell_of_each_run_is_marked_in_words(name: str) -> None:
     rows = table.find("tbody")[0].find("tr")
     for number, run in enumerate(report.runs):
         figures = {r.input: r.metrics[CORRELATION] for r in run.comparison.outputs}
-        column = {
-            item.name: row.find("td")[2 * number]
-            for row, item in zip(rows, report.subject.inputs, strict=True)
-        }
+        column = {item.name: row.find("td")[2 * number] for row, item in zip(rows, report.subject.inputs, strict=True)}
         marked = [place for place, cell in column.items() if "worst" in cell.text()]
         assert marked == [min(figures, key=lambda place: figures[place])]
         limit = report.policy.limits_of(run.judgement.kind)[CORRELATION].at_least  # type: ignore[index]

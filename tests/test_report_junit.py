@@ -141,9 +141,7 @@ def nan_figure(report: GateReport) -> GateReport:
     comparison = report.runs[0].comparison
     first = comparison.outputs[0]
     bad = first.model_copy(update={"metrics": {**first.metrics, "correlation": float("nan")}})
-    return with_run(
-        report, comparison=comparison.model_copy(update={"outputs": (bad, *comparison.outputs[1:])})
-    )
+    return with_run(report, comparison=comparison.model_copy(update={"outputs": (bad, *comparison.outputs[1:])}))
 
 
 def repeats_differ(report: GateReport) -> GateReport:

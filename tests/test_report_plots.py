@@ -38,6 +38,7 @@ def test_the_same_plot_gives_the_same_bytes_whatever_the_users_settings() -> Non
     it = plot(Series("one", {"a": 1e-5, "b": 1e-6}, 1e-4))
     before = error_plot(it)
     changed = {"font.size": 30.0, "axes.facecolor": "red", "svg.hashsalt": "x", "svg.fonttype": "path"}
+    changed |= {"legend.fontsize": 30.0, "ytick.labelsize": 30.0}
     with mpl.rc_context(changed):
         assert error_plot(it) == before
         assert mpl.rcParams["font.size"] == 30
@@ -113,6 +114,17 @@ def test_an_input_without_figures_is_undefined_in_the_plot() -> None:
     stored = {r.input: r.metrics.get("correlation") for r in broken().runs[1].comparison.outputs}
     assert fp16.errors["retina"] == 1 - stored["retina"]
     assert fp16.limit == 1 - 0.9999
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_an_input_of_which_one_output_is_undefined_is_undefined(lost: int) -> None:
+    run = passing().runs[0]
+    first = run.comparison.outputs[0]
+    pair = [first, first.model_copy(update={"output": "second"})]
+    pair[lost] = pair[lost].model_copy(update={"metrics": {}})
+    comparison = run.comparison.model_copy(update={"outputs": tuple(pair), "asked": (first.input,)})
+    report = passing().model_copy(update={"runs": (run.model_copy(update={"comparison": comparison}),)})
+    assert math.isnan(error_plots(report)[0].series[0].errors[first.input])
 
 
 def test_a_report_without_runs_or_inputs_has_an_empty_plot() -> None:

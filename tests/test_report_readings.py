@@ -72,6 +72,11 @@ def test_no_figure_is_worse_than_any_and_fails(figure: float | None) -> None:
     assert [reading.failed for reading in readings(run, POLICY, CORRELATION)] == [True, True, False]
 
 
+def test_the_limit_itself_is_met_and_the_next_number_is_not() -> None:
+    run = run_with(output("a", 0.999999), output("b", math.nextafter(0.999999, 0)))
+    assert [reading.failed for reading in readings(run, POLICY, CORRELATION)] == [False, True]
+
+
 def test_an_input_that_never_came_is_a_reading_without_a_figure() -> None:
     run = run_with(output("a", 1.0), asked=("a", "b"))
     last = readings(run, POLICY, CORRELATION)[-1]
@@ -124,9 +129,7 @@ def test_an_input_failure_names_the_metric_the_figure_and_the_limit() -> None:
     lines = input_failures(run, POLICY, "retina")
     figure = next(o.metrics[CORRELATION] for o in run.comparison.outputs if o.input == "retina")
     assert f"correlation of 'embedding' is {figure:.9g}, limit at least 0.9999" in lines
-    assert any(
-        "is undefined (non_finite_actual" in i for i in input_failures(broken().runs[1], POLICY, "noise")
-    )
+    assert any("is undefined (non_finite_actual" in i for i in input_failures(broken().runs[1], POLICY, "noise"))
 
 
 def site(path: str, worst: float, allowed: float, calls: int = 1) -> SiteProof:
@@ -200,9 +203,7 @@ def test_no_reason_is_lost_in_a_group(name: str) -> None:
     reasons = EXAMPLES[name]().reasons
     groups = reason_groups(reasons)
     assert set(groups) == {"fail", "suspicious", "note"}
-    told = [
-        (g.severity, m) for part in groups.values() for g in part for m, n in g.messages for _ in range(n)
-    ]
+    told = [(g.severity, m) for part in groups.values() for g in part for m, n in g.messages for _ in range(n)]
     assert sorted(told) == sorted((reason.severity, reason.message) for reason in reasons)
 
 
@@ -245,7 +246,4 @@ def test_determinism_in_words(states: tuple[Any, ...], words: str) -> None:
         run.result.outputs[0].model_copy(update={"input": name, "deterministic": state})
         for name, state in zip(("white", "black"), states, strict=False)
     )
-    assert (
-        determinism(run.model_copy(update={"result": run.result.model_copy(update={"outputs": outputs})}))
-        == words
-    )
+    assert determinism(run.model_copy(update={"result": run.result.model_copy(update={"outputs": outputs})})) == words

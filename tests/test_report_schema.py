@@ -41,6 +41,9 @@ def test_a_nan_is_stored_as_a_string_that_the_schema_allows() -> None:
 
 MUTANTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a field is missing": lambda r: r.pop("not_tested"),
+    "a field with a default is missing": lambda r: r.pop("ablations"),
+    "the version is missing": lambda r: r.pop("schema_version"),
+    "a deep field with a default is missing": lambda r: r["runs"][0]["result"].pop("residency"),
     "a field is unknown": lambda r: r.update(verdict="good"),
     "passed is a word": lambda r: r.update(passed="yes"),
     "another version": lambda r: r.update(schema_version=SCHEMA_VERSION + 1),

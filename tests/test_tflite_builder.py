@@ -65,9 +65,7 @@ class GraphBuilder:
         entry.inputs = [self.names[i] if i else -1 for i in inputs]
         entry.outputs = [self.names[output]]
         if options is not None:
-            entry.builtinOptionsType = getattr(
-                schema.BuiltinOptions, type(options).__name__.removesuffix("T")
-            )
+            entry.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
             entry.builtinOptions = options
         self.operators.append(entry)
 

@@ -86,9 +86,7 @@ def test_the_artefact_has_the_contract_and_the_values(made: tuple[Path, Conversi
     np.testing.assert_allclose(run(path, tokens), expected, rtol=0, atol=2e-5)
 
 
-def test_another_process_makes_the_same_bytes(
-    made: tuple[Path, Conversion, list[str]], tmp_path: Path
-) -> None:
+def test_another_process_makes_the_same_bytes(made: tuple[Path, Conversion, list[str]], tmp_path: Path) -> None:
     other = tmp_path / "other.tflite"
     result = subprocess.run(
         [sys.executable, "-c", OTHER_PROCESS, str(Path(__file__).parent), str(other)],
@@ -121,9 +119,7 @@ def test_converting_with_float16_weights_equals_casting_afterwards(
     made: tuple[Path, Conversion, list[str]], tmp_path: Path
 ) -> None:
     stages: list[str] = []
-    direct = convert(
-        small(), SAMPLE, tmp_path / "direct.tflite", weights_dtype="float16", on_stage=stages.append
-    )
+    direct = convert(small(), SAMPLE, tmp_path / "direct.tflite", weights_dtype="float16", on_stage=stages.append)
     assert direct.sha256 == cast_weights(made[0], tmp_path / "cast.tflite").sha256
     assert stages == ["trace", "convert", "cast"]
 
@@ -188,9 +184,7 @@ def test_a_folder_in_the_place_of_the_artefact_is_refused(tmp_path: Path) -> Non
         convert(small(), SAMPLE, tmp_path)
 
 
-def test_too_little_disk_is_told_before_anything_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_disk_is_told_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda _: usage(1 << 30, 1 << 30, 1 << 20))
     with pytest.raises(EnvironmentMissing, match=r"needs 8 MiB of disk and 1 MiB are free"):

@@ -278,9 +278,7 @@ def of_signature(kind: str, value: int) -> Callable[[Any], None]:
         (lambda model: setattr(model, "operatorCodes", []), "index out of range"),
     ],
 )
-def test_a_file_whose_parts_do_not_fit_is_refused(
-    change: Callable[[Any], None], says: str, tmp_path: Path
-) -> None:
+def test_a_file_whose_parts_do_not_fit_is_refused(change: Callable[[Any], None], says: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=says):
         read_graph(store(tmp_path, rewired(change)))
 

@@ -57,9 +57,7 @@ def by_row(reduction: str) -> Scaling:
     return add
 
 
-def variance(
-    scaling: Scaling, square: str = "MUL", reduction: str = "MEAN", *, centred: bool = True
-) -> bytes:
+def variance(scaling: Scaling, square: str = "MUL", reduction: str = "MEAN", *, centred: bool = True) -> bytes:
     """The variance of rows of 768, as litert-torch lowers it, after some scaling of the rows."""
     graph = GraphBuilder()
     graph.tensor("x", (4, 768))

@@ -13,7 +13,7 @@ from fidelity.cli.golden import golden
 from fidelity.cli.prove import prove
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """typer carries a click of its own and exports this base of its usage errors under no name."""
 
 EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors")

@@ -44,8 +44,7 @@ def convert(
         copy_artefact(artefact, output)
     manifest = read_manifest(output)
     lines = [
-        f"{output}: {manifest.file_size:,} bytes, {weights_dtype} weights, "
-        f"{sum(manifest.census.values())} nodes",
+        f"{output}: {manifest.file_size:,} bytes, {weights_dtype} weights, {sum(manifest.census.values())} nodes",
         f"sha256 {manifest.sha256}",
     ]
     session.show(manifest, lines)
@@ -68,9 +67,7 @@ def audit(
 
 def audit_lines(report: AuditReport, shown: int | None) -> list[str]:
     """Census, findings (the first `shown` of them), cures, verdict."""
-    census = ", ".join(
-        f"{name} {count}" for name, count in sorted(report.census.items(), key=lambda i: -i[1])
-    )
+    census = ", ".join(f"{name} {count}" for name, count in sorted(report.census.items(), key=lambda i: -i[1]))
     lines = [f"{report.artefact}: {report.nodes} nodes, {report.tensors} tensors; {census}"]
     for finding in report.findings[:shown]:
         where = "" if finding.operator is None else f" op {finding.operator} {finding.operator_name}"
@@ -80,7 +77,5 @@ def audit_lines(report: AuditReport, shown: int | None) -> list[str]:
     left = len(report.findings) - len(report.findings[:shown])
     if left:
         lines.append(f"... and {left} more (-v shows all): {report.counts}")
-    lines.append(
-        "audit passed" if report.passed else f"audit failed; cures: {', '.join(report.cures()) or 'none'}"
-    )
+    lines.append("audit passed" if report.passed else f"audit failed; cures: {', '.join(report.cures()) or 'none'}")
     return lines

@@ -31,9 +31,7 @@ def devices(output: o.Output = None, json: o.Json = False, verbose: o.Verbose = 
         kind = "software" if device.software else ("hardware" if device.spec != "cpu" else "host")
         fp16 = "" if device.spec == "cpu" else f", fp16 {'yes' if device.fp16 else 'no'}"
         state = f"not usable: {device.unusable}" if device.unusable else f"{kind}{fp16}"
-        lines.append(
-            f"{device.spec:14} {device.name}: {state}{f'; {device.driver}' if device.driver else ''}"
-        )
+        lines.append(f"{device.spec:14} {device.name}: {state}{f'; {device.driver}' if device.driver else ''}")
     o.Session(json, verbose, output).show(Devices(devices=found), lines)
     return EXIT_ENVIRONMENT if any(device.unusable for device in found) else EXIT_PASS
 
@@ -58,9 +56,7 @@ def run(
 
     session = o.Session(json, verbose, output)
     with session.reporter.stage(f"run on {device}", 1) as step:
-        execution = run_once(
-            file, device, precision, (input_file, images, o.names(inputs), seed), Cache(), step
-        )
+        execution = run_once(file, device, precision, (input_file, images, o.names(inputs), seed), Cache(), step)
     session.show(execution.result, [*result_lines(execution.result), f"job: {execution.folder}"])
     return EXIT_PASS if execution.result.status == "ok" else EXIT_FAIL
 
@@ -81,9 +77,7 @@ def result_lines(result: JobResult) -> list[str]:
         lines.append("residency not known: the runtime's log does not tell")
     repeated = [x.deterministic for x in result.outputs if x.deterministic is not None]
     if repeated:
-        lines.append(
-            f"deterministic: {'yes' if all(repeated) else 'NO'} ({len(repeated)} input(s) run twice)"
-        )
+        lines.append(f"deterministic: {'yes' if all(repeated) else 'NO'} ({len(repeated)} input(s) run twice)")
     if result.timing:
         t = result.timing
         steady = "not known" if t.steady is None else f"{t.steady:.3f} s"

@@ -73,9 +73,7 @@ def gate_lines(report: GateReport) -> list[str]:
     lines = [run_line(run) for run in report.runs]
     lines += [f"{each.label:12} NOT TESTED: {each.reason}" for each in report.not_tested]
     lines += [f"without {a.left_out}, {a.device}: {a.outcome}: {a.why}" for a in report.ablations]
-    lines += [
-        f"{reason.severity}: {reason.message}" for reason in report.reasons if reason.severity != "note"
-    ][:20]
+    lines += [f"{reason.severity}: {reason.message}" for reason in report.reasons if reason.severity != "note"][:20]
     return [*lines, f"{'PASS' if report.passed else 'FAIL'}: {report.headline}"]
 
 
@@ -135,8 +133,6 @@ def compare_lines(run: DeviceRun) -> list[str]:
         bounds = (check.limit.at_least, check.limit.at_most)
         allowed = " to ".join("..." if bound is None else f"{bound:g}" for bound in bounds)
         mark = "ok  " if check.passed else "FAIL"
-        lines.append(
-            f"  {mark} {check.metric:26} {worst:>14}  allowed {allowed}  at {', '.join(check.inputs) or '-'}"
-        )
+        lines.append(f"  {mark} {check.metric:26} {worst:>14}  allowed {allowed}  at {', '.join(check.inputs) or '-'}")
     lines += [f"{finding.severity}: {finding.message}" for finding in run.judgement.findings]
     return [*lines, "PASS" if run.judgement.passed else "FAIL"]

@@ -55,8 +55,7 @@ def verify(
         raise BadInput(f"no golden under {root}; record one with fidelity golden record")
     checks = GoldenChecks(checks=tuple(verify_golden(root, each, images) for each in names))
     lines = [
-        f"golden {c.name}: {c.arrays} arrays, worst {c.worst:.3g} relative L2 at {c.where}, "
-        f"allowed {c.allowed:g}"
+        f"golden {c.name}: {c.arrays} arrays, worst {c.worst:.3g} relative L2 at {c.where}, allowed {c.allowed:g}"
         for c in checks.checks
     ]
     o.Session(json, verbose, output).show(checks, lines)

@@ -52,9 +52,7 @@ def summary(proof: Proof) -> list[str]:
             + (f"; not taken: {'; '.join(sorted(filter(None, refused)))}" if refused else "")
         )
     for title, precision in (("float64", "float64"), ("float32", "float32")):
-        worst = max(
-            proof.sites, key=lambda site: getattr(site, precision).worst / getattr(site, precision).allowed
-        )
+        worst = max(proof.sites, key=lambda site: getattr(site, precision).worst / getattr(site, precision).allowed)
         found = getattr(worst, precision)
         lines.append(
             f"{title}: worst of {len(proof.sites)} sites and blocks is {worst.path or 'the whole model'} on "

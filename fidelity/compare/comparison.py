@@ -119,9 +119,7 @@ def compare(
 
 def _set_failures(actual: Outputs, reference: Outputs, wanted: tuple[str, ...]) -> list[Failure]:
     if not wanted or not reference:
-        return [
-            Failure(code="empty_set", message="no inputs to compare: a verdict on nothing is worth nothing")
-        ]
+        return [Failure(code="empty_set", message="no inputs to compare: a verdict on nothing is worth nothing")]
     failures = [
         Failure(code="no_reference", input=name, message=f"input {name!r} has no reference output")
         for name in wanted
@@ -147,9 +145,7 @@ def _output_failures(
         for key in sorted(set(reference) - set(actual))
     ]
     failures += [
-        Failure(
-            code="extra_output", input=name, output=key, message=f"output {key!r} is not in the reference"
-        )
+        Failure(code="extra_output", input=name, output=key, message=f"output {key!r} is not in the reference")
         for key in sorted(set(actual) - set(reference))
     ]
     for key in sorted(set(actual) & set(reference)):
@@ -157,9 +153,7 @@ def _output_failures(
     return failures
 
 
-def _array_failures(
-    name: str, key: str, actual: RealArray, reference: RealArray, dtype: str
-) -> list[Failure]:
+def _array_failures(name: str, key: str, actual: RealArray, reference: RealArray, dtype: str) -> list[Failure]:
     found: list[tuple[FailureCode, str]] = []
     if actual.shape != reference.shape:
         found.append(("shape_mismatch", f"shape {list(actual.shape)}, reference {list(reference.shape)}"))

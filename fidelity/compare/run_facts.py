@@ -10,9 +10,9 @@ from typing import Literal
 
 from fidelity.devices.job import Job, JobResult, Precision, PrecisionHad, Residency, Status
 from fidelity.record import Record
+from fidelity.tflite.manifest import WeightsDtype
 
 Family = Literal["cpu", "gpu"]
-WeightsDtype = Literal["float32", "float16"]
 
 
 class RunKind(Record):

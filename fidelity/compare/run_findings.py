@@ -12,9 +12,7 @@ def identity_findings(facts: RunFacts) -> list[Finding]:
     """The run ended well, on the device and with the model that were asked for."""
     findings = []
     if facts.status != "ok":
-        message = (
-            f"the run on {facts.device_asked} ended as {facts.status}: {facts.error or 'no reason given'}"
-        )
+        message = f"the run on {facts.device_asked} ended as {facts.status}: {facts.error or 'no reason given'}"
         findings.append(Finding(code="run_failed", severity="fail", message=message))
     if facts.kind.device != device_family(facts.device_asked):
         message = f"{facts.device_asked} was asked for and {facts.kind.device} ran"

@@ -34,9 +34,7 @@ references, a constant, has 0.77 to 0.87 with each photograph's.
 """
 
 
-def judge(
-    comparison: Comparison, facts: RunFacts, policy: Policy, also: tuple[Finding, ...] = ()
-) -> Judgement:
+def judge(comparison: Comparison, facts: RunFacts, policy: Policy, also: tuple[Finding, ...] = ()) -> Judgement:
     """The verdict on one run.
 
     `also` are findings from elsewhere that belong to this run (see `identical_to_cpu`). It passes
@@ -156,9 +154,7 @@ def _collapse_findings(comparison: Comparison, facts: RunFacts) -> list[Finding]
     return findings
 
 
-def _limit_findings(
-    checks: tuple[Check, ...], limits: Mapping[str, Limit] | None, facts: RunFacts
-) -> list[Finding]:
+def _limit_findings(checks: tuple[Check, ...], limits: Mapping[str, Limit] | None, facts: RunFacts) -> list[Finding]:
     if limits is None:
         message = f"the policy has no limits for a run of the kind {facts.kind}"
         return [Finding(code="no_limits", severity="fail", message=message)]

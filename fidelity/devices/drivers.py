@@ -73,9 +73,7 @@ def driver_environment(manifest: Path) -> dict[str, str]:
 def drivers() -> tuple[Driver, ...]:
     """Every driver that offers a device; hardware before software, fp16 before none."""
     found = [driver for manifest in _manifests() if (driver := probe(manifest)).devices]
-    return tuple(
-        sorted(found, key=lambda d: (all(x.software for x in d.devices), not any(x.fp16 for x in d.devices)))
-    )
+    return tuple(sorted(found, key=lambda d: (all(x.software for x in d.devices), not any(x.fp16 for x in d.devices))))
 
 
 def probe(manifest: Path) -> Driver:

@@ -92,9 +92,7 @@ def unpack(version: str) -> None:
     ]
     run(["apt-get", *options, "update", "-q"])
     target = ["-t", suite] if suite else []
-    names = missing_packages(
-        run(["apt-get", *options, "install", "-s", "--no-install-recommends", *target, *PACKAGES])
-    )
+    names = missing_packages(run(["apt-get", *options, "install", "-s", "--no-install-recommends", *target, *PACKAGES]))
     root = CACHE / "root"
     run(
         ["apt-get", *options, "download", "-q", *(f"{name}={number}" for name, number in names)],

@@ -56,9 +56,7 @@ def compile_model(
     return Compiled(model, _signature(model, signature), alone, seconds)
 
 
-def _compile(
-    source: Path | bytes, hardware: HardwareAccelerator, precision: Precision, threads: int
-) -> CompiledModel:
+def _compile(source: Path | bytes, hardware: HardwareAccelerator, precision: Precision, threads: int) -> CompiledModel:
     options = Options(
         hardware_accelerators=hardware,
         cpu_options=CpuOptions(num_threads=threads),
@@ -88,15 +86,11 @@ def check_inputs(compiled: Compiled, tensors: Mapping[str, NDArray[Any]]) -> Non
     """Raises BadInput when names, shapes or dtypes are not the signature's, or a float is not finite."""
     wanted, _ = details(compiled)
     if set(wanted) != set(tensors):
-        raise BadInput(
-            f"inputs {sorted(tensors)} given, the signature {compiled.signature} takes {sorted(wanted)}"
-        )
+        raise BadInput(f"inputs {sorted(tensors)} given, the signature {compiled.signature} takes {sorted(wanted)}")
     for name, array in tensors.items():
         shape, dtype = tuple(wanted[name]["shape"]), str(wanted[name]["dtype"])
         if tuple(array.shape) != shape or str(array.dtype) != dtype:
-            raise BadInput(
-                f"input {name!r}: {array.dtype} {tuple(array.shape)} given, the model takes {dtype} {shape}"
-            )
+            raise BadInput(f"input {name!r}: {array.dtype} {tuple(array.shape)} given, the model takes {dtype} {shape}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise BadInput(f"input {name!r}: holds NaN or Inf")
 

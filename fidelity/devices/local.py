@@ -162,9 +162,7 @@ def _read_result(job: Job, folder: Path, code: int) -> JobResult:
     if not path.is_file():
         return _no_result(job, "crashed", f"the worker {_ending(code)} and left no result; see {LOG}")
     if path.stat().st_size > _LARGEST_RESULT:
-        return _no_result(
-            job, "crashed", f"the worker's result.json is larger than {_LARGEST_RESULT >> 20} MiB"
-        )
+        return _no_result(job, "crashed", f"the worker's result.json is larger than {_LARGEST_RESULT >> 20} MiB")
     try:
         result = JobResult.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -36,9 +36,7 @@ def read_log(path: Path) -> str:
 
 def adapter(log: str) -> Adapter | None:
     """The adapter that the runtime says it chose, the first time it says so."""
-    match = _ADAPTER.search(log) or next(
-        (m for line in log.splitlines() if (m := _ADAPTER.search(line))), None
-    )
+    match = _ADAPTER.search(log) or next((m for line in log.splitlines() if (m := _ADAPTER.search(line))), None)
     if match is None:
         return None
     return Adapter(name=match["name"].strip(), software="software" in match["type"].lower())

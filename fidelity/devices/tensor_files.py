@@ -55,7 +55,5 @@ def inside(folder: Path, name: str) -> Path:
 
 def safe_name(name: str) -> str:
     """A file name for an untrusted name: plain characters kept, anything else told apart by a hash."""
-    plain = "".join(char if char.isascii() and (char.isalnum() or char in "-_") else "_" for char in name)[
-        :80
-    ]
+    plain = "".join(char if char.isascii() and (char.isalnum() or char in "-_") else "_" for char in name)[:80]
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -51,9 +51,7 @@ def execute(job: Job, folder: Path) -> JobResult:
         with model.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != job.model_sha256:
-            raise BadInput(
-                f"model {job.model}: sha256 is {digest[:16]}..., the job says {job.model_sha256[:16]}..."
-            )
+            raise BadInput(f"model {job.model}: sha256 is {digest[:16]}..., the job says {job.model_sha256[:16]}...")
     except BadInput as error:
         return _failed(job, "bad_model", str(error))
     try:
@@ -71,9 +69,7 @@ def execute(job: Job, folder: Path) -> JobResult:
     return _run(job, folder, compiled, loaded, nodes)
 
 
-def _run(
-    job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, litert.Tensors], nodes: int
-) -> JobResult:
+def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, litert.Tensors], nodes: int) -> JobResult:
     outputs: list[RunOutput] = []
     status: Status = "ok"
     error = None
@@ -117,17 +113,14 @@ def _one(runner: litert.Runner, name: str, tensors: litert.Tensors, repeats: int
         times.append(seconds)
         same = (same is not False) and all(again[key].tobytes() == first[key].tobytes() for key in first)
     stored = {
-        key: write_tensor(folder, f"{OUTPUTS}/{safe_name(f'{name}/{key}')}.raw", array)
-        for key, array in first.items()
+        key: write_tensor(folder, f"{OUTPUTS}/{safe_name(f'{name}/{key}')}.raw", array) for key, array in first.items()
     }
     return RunOutput(input=name, tensors=stored, seconds=tuple(times), deterministic=same)
 
 
 def _residency(job: Job, compiled: litert.Compiled, log: str, nodes: int) -> Residency | None:
     if job.device == "cpu":
-        return Residency(
-            nodes_on_device=nodes, nodes_total=nodes, partitions=1, source="the host CPU runs every node"
-        )
+        return Residency(nodes_on_device=nodes, nodes_total=nodes, partitions=1, source="the host CPU runs every node")
     accelerated = compiled.on_device_alone and bool(compiled.model.is_fully_accelerated())
     return runtime_log.residency(log, nodes, fully_accelerated=accelerated)
 

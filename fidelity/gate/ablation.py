@@ -11,9 +11,10 @@ from fidelity.gate.config import GateConfig, RunPlan
 from fidelity.gate.evidence import load_truth
 from fidelity.gate.execution import execute
 from fidelity.gate.gate import Bench
-from fidelity.gate.judging import judged
+from fidelity.gate.judging import Expected, judged, only_output
 from fidelity.models.subject import Subject
 from fidelity.report.document import Ablation, DeviceRun
+from fidelity.tflite.manifest import read_manifest
 
 if TYPE_CHECKING:
     from fidelity.rewrites.contract import Rewrite
@@ -21,16 +22,12 @@ if TYPE_CHECKING:
 INPUTS = 3  # photographs that an ablated model runs on: enough to tell wrong from right
 
 
-def ablations(
-    config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], bench: Bench
-) -> tuple[Ablation, ...]:
+def ablations(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], bench: Bench) -> tuple[Ablation, ...]:
     """One row for each rewrite left out and each kind of device that the configuration runs on."""
     truth = load_truth(bench.folder)
     names = subject.inputs.photographs[:INPUTS] or tuple(subject.inputs.arrays)[:INPUTS]
     inputs = subject.inputs.only(names)
-    plans = {
-        plan.device: plan for plan in config.runs if plan.weights_dtype == "float16" and not plan.worst_of
-    }
+    plans = {plan.device: plan for plan in config.runs if plan.weights_dtype == "float16" and not plan.worst_of}
     rows = []
     with bench.reporter.stage("ablate", len(rewrites) * len(plans)) as step:
         for left_out in rewrites:
@@ -39,10 +36,9 @@ def ablations(
             for plan in plans.values():
                 name = left_out.contract.name
                 step(f"without {name} on {plan.device}")
-                execution = execute(
-                    artefact, resolve(plan.device), plan, inputs.arrays, bench.cache, lambda _: None
-                )
-                run = judged(plan, execution, truth, names, bench.policy, None)
+                execution = execute(artefact, resolve(plan.device), plan, inputs.arrays, bench.cache, lambda _: None)
+                output = only_output(read_manifest(artefact).contract)
+                run = judged(plan, execution, Expected(truth, output, names), bench.policy, None)
                 rows.append(ablation(name, plan, run))
     return tuple(rows)
 
@@ -52,8 +48,7 @@ def ablation(left_out: str, plan: RunPlan, run: DeviceRun) -> Ablation:
     residency = run.result.residency
     correlations = [o.metrics["correlation"] for o in run.comparison.outputs if "correlation" in o.metrics]
     refusals = tuple(
-        f"{r.op}: {r.reason}{f' ({r.tensor})' if r.tensor else ''}"
-        for r in (residency.refusals if residency else ())
+        f"{r.op}: {r.reason}{f' ({r.tensor})' if r.tensor else ''}" for r in (residency.refusals if residency else ())
     )
     failures = [f.message for f in run.judgement.findings if f.severity == "fail"]
     if run.result.status != "ok":

@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING
 
 from fidelity.cache import Cache
 from fidelity.errors import EnvironmentMissing
-from fidelity.gate.config import WeightsDtype
 from fidelity.models.subject import Subject, SubjectRecord
-from fidelity.tflite.manifest import AppliedRewrite, Provenance, read_manifest, write_manifest
+from fidelity.tflite.manifest import (
+    AppliedRewrite,
+    Provenance,
+    WeightsDtype,
+    read_manifest,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from fidelity.progress import Step

@@ -6,16 +6,16 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fidelity.devices.job import Precision
 from fidelity.errors import BadInput
 from fidelity.record import Record, describe
+from fidelity.tflite.manifest import WeightsDtype
 
 BUILT_IN = "pe-core-b16"
-WeightsDtype = Literal["float32", "float16"]
 
 
 class RunPlan(Record):
@@ -92,9 +92,7 @@ def load_config(path: Path | None) -> GateConfig:
         raise BadInput(f"configuration {name}: {describe(error)}") from error
 
 
-def overridden(
-    config: GateConfig, changes: Mapping[str, Any], images: Path | None, device: str | None
-) -> GateConfig:
+def overridden(config: GateConfig, changes: Mapping[str, Any], images: Path | None, device: str | None) -> GateConfig:
     """The configuration with options of the command line in place of its own.
 
     Another source, weights or rewrites make another artefact, so the configured size no longer

@@ -20,17 +20,17 @@ from fidelity.devices.discovery import Device, resolve
 from fidelity.errors import EnvironmentMissing
 from fidelity.files import link_or_copy
 from fidelity.gate.artefacts import make_artefact
-from fidelity.gate.config import GateConfig, RunPlan, WeightsDtype
+from fidelity.gate.config import GateConfig, RunPlan
 from fidelity.gate.evidence import Embeddings, load_truth, store_truth
 from fidelity.gate.execution import Execution, execute, keep
-from fidelity.gate.judging import cpu_outputs, jobs_folder, judged, worst_inputs
+from fidelity.gate.judging import Expected, cpu_outputs, jobs_folder, judged, only_output, worst_inputs
 from fidelity.gate.reasons import artefact_reasons, headline, missing_reasons, proof_reasons, run_reasons
 from fidelity.models.subject import Subject, normalised
 from fidelity.progress import Reporter
 from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, NotTested, RunInfo
 from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import audit
-from fidelity.tflite.manifest import read_manifest
+from fidelity.tflite.manifest import WeightsDtype, read_manifest
 
 if TYPE_CHECKING:
     from fidelity.rewrites.contract import Rewrite
@@ -93,9 +93,7 @@ def proved(subject: Subject, rewrites: Sequence[Rewrite], bench: Bench) -> tuple
         store_truth(folder, normalised(found.outputs))
 
     contracts = [rewrite.contract.model_dump(mode="json") for rewrite in rewrites]
-    entry = bench.cache.entry(
-        "proof", {"subject": record.model_dump(mode="json"), "contracts": contracts}, make
-    )
+    entry = bench.cache.entry("proof", {"subject": record.model_dump(mode="json"), "contracts": contracts}, make)
     return Proof.read(entry / "proof.json"), load_truth(entry)
 
 
@@ -110,9 +108,7 @@ def made(
             artefact = make_artefact(subject, rewrites, dtype, bench.cache, step)
             linked = bench.folder / "artefacts" / artefact.name
             for suffix in ("", ".manifest.json"):
-                link_or_copy(
-                    artefact.with_name(artefact.name + suffix), linked.with_name(linked.name + suffix)
-                )
+                link_or_copy(artefact.with_name(artefact.name + suffix), linked.with_name(linked.name + suffix))
             paths[dtype] = artefact
             reports.append(
                 ArtefactReport(
@@ -150,7 +146,9 @@ def ran(
             execution = execute(artefacts[plan.weights_dtype], device, plan, inputs.arrays, bench.cache, step)
             keep(execution, jobs_folder(bench.folder, plan.label))
             cpu = cpu_outputs(bench.executions, bench.plans, plan)
-            runs[plan.label] = judged(plan, execution, truth, subject.inputs.photographs, bench.policy, cpu)
+            output = only_output(read_manifest(artefacts[plan.weights_dtype]).contract)
+            expected = Expected(truth, output, subject.inputs.photographs)
+            runs[plan.label] = judged(plan, execution, expected, bench.policy, cpu)
             bench.executions[plan.label], bench.plans[plan.label] = execution, plan
     return tuple(runs.values()), tuple(missing)
 

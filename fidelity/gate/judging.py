@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,36 @@ from fidelity.compare.judgement import Finding
 from fidelity.compare.policy import Policy
 from fidelity.compare.run_facts import run_facts
 from fidelity.compare.verdict import identical_to_cpu, judge
+from fidelity.errors import BadInput
 from fidelity.gate.config import RunPlan
 from fidelity.gate.execution import Execution
 from fidelity.report.document import DeviceRun
+from fidelity.tflite.manifest import IoContract
 
 Outputs = dict[str, dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an artefact's output should be: the truth by input, under the name its contract gives it."""
+
+    truth: Mapping[str, NDArray[np.float64]]
+    output: str
+    photographs: tuple[str, ...]
 
 
 def judged(
     plan: RunPlan,
     execution: Execution,
-    truth: Mapping[str, NDArray[np.float64]],
-    photographs: tuple[str, ...],
+    expected: Expected,
     policy: Policy,
     cpu: Outputs | None,
 ) -> DeviceRun:
     """The run with its comparison and judgement; `cpu` are the same artefact's outputs on the CPU."""
-    (output,) = {key for tensors in execution.outputs.values() for key in tensors} or {"embedding"}
     comparison = compare(
         execution.outputs,
-        {name: {output: array} for name, array in truth.items()},
-        photographs,
+        {name: {expected.output: array} for name, array in expected.truth.items()},
+        expected.photographs,
         asked=[item.name for item in execution.job.inputs],
     )
     also: tuple[Finding, ...] = ()
@@ -65,9 +75,7 @@ def folder_name(label: str) -> str:
     return "".join(char if char.isalnum() else "-" for char in label.lower())
 
 
-def cpu_outputs(
-    executions: Mapping[str, Execution], plans: Mapping[str, RunPlan], plan: RunPlan
-) -> Outputs | None:
+def cpu_outputs(executions: Mapping[str, Execution], plans: Mapping[str, RunPlan], plan: RunPlan) -> Outputs | None:
     """Outputs of the same artefact on the CPU, from an earlier run of this gate."""
     for label, execution in executions.items():
         if plans[label].device == "cpu" and plans[label].weights_dtype == plan.weights_dtype:
@@ -78,3 +86,10 @@ def cpu_outputs(
 def jobs_folder(run: Path, label: str) -> Path:
     """Where a run folder keeps the job of a run."""
     return run / "jobs" / folder_name(label)
+
+
+def only_output(contract: IoContract) -> str:
+    """The name of an artefact's one output. Raises BadInput when it has another number of them."""
+    if len(contract.outputs) != 1:
+        raise BadInput(f"the artefact has {len(contract.outputs)} outputs; an embedding model has one")
+    return contract.outputs[0].name

@@ -11,10 +11,7 @@ from fidelity.rewrites.proof import Proof
 
 def proof_reasons(proof: Proof) -> list[Reason]:
     """One for every failure of the proof."""
-    return [
-        Reason(stage="prove", severity="fail", code="not_weights_exact", message=line)
-        for line in proof.failures
-    ]
+    return [Reason(stage="prove", severity="fail", code="not_weights_exact", message=line) for line in proof.failures]
 
 
 def artefact_reasons(artefacts: Sequence[ArtefactReport], size: ArtefactSize | None) -> list[Reason]:
@@ -35,14 +32,8 @@ def artefact_reasons(artefacts: Sequence[ArtefactReport], size: ArtefactSize | N
                 )
             )
         shipped = artefact.weights_dtype == "float16"
-        if (
-            size is not None
-            and shipped
-            and abs(artefact.manifest.file_size / size.bytes - 1) > size.tolerance
-        ):
-            message = (
-                f"{artefact.manifest.file_size} bytes, expected {size.bytes} within {size.tolerance:.0%}"
-            )
+        if size is not None and shipped and abs(artefact.manifest.file_size / size.bytes - 1) > size.tolerance:
+            message = f"{artefact.manifest.file_size} bytes, expected {size.bytes} within {size.tolerance:.0%}"
             reasons.append(Reason(stage="convert", severity="fail", code="artefact_size", message=message))
     return reasons
 
@@ -79,17 +70,13 @@ def headline(runs: Sequence[DeviceRun], reasons: Sequence[Reason], missing: Sequ
     if collapsed:
         return f"Collapse: resident, and the output has nothing to do with the input. {collapsed[0].message}"
     if len(failures) == len(missing):
-        return (
-            f"Not released: {len(missing)} run(s) could not be made, the others pass. {failures[0].message}"
-        )
+        return f"Not released: {len(missing)} run(s) could not be made, the others pass. {failures[0].message}"
     return f"Not released, {len(failures)} reasons; first: {failures[0].message}"
 
 
 def worst_correlation(run: DeviceRun) -> str:
     """The lowest correlation of a run with its input, as text."""
-    found = [
-        (o.metrics["correlation"], o.input) for o in run.comparison.outputs if "correlation" in o.metrics
-    ]
+    found = [(o.metrics["correlation"], o.input) for o in run.comparison.outputs if "correlation" in o.metrics]
     if not found:
         return "not known"
     value, name = min(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import time
@@ -19,15 +20,24 @@ LATEST = "latest"
 def new_run(reports: Path, title: str) -> Iterator[Path]:
     """A new folder reports/.partial-<date>-<title>, renamed to reports/<date>-<title> at the end.
 
+    Two runs of one second get different names.
+
     When the block raises, the partial folder stays for inspection and `latest` does not move.
     """
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", title).strip("-").lower()[:60]
-    name = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{os.getpid()}-{slug}"
-    partial = reports / f".partial-{name}"
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise EnvironmentMissing(f"{reports}: cannot be written: {error.strerror}") from error
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", title)[:60].strip("-").lower()
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    for attempt in itertools.count():
+        name = f"{stamp}-{slug}" + (f"-{attempt + 1}" if attempt else "")
+        partial = reports / f".partial-{name}"
+        if (reports / name).exists():
+            continue
+        try:
+            partial.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise EnvironmentMissing(f"{reports}: cannot be written: {error.strerror}") from error
     yield partial
     whole = reports / name
     partial.rename(whole)

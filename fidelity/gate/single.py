@@ -16,7 +16,7 @@ from fidelity.errors import BadInput
 from fidelity.gate.config import RunPlan
 from fidelity.gate.evidence import Embeddings
 from fidelity.gate.execution import Execution, execute
-from fidelity.gate.judging import judged
+from fidelity.gate.judging import Expected, judged, only_output
 from fidelity.models.input_contract import InputContract
 from fidelity.models.inputs import InputSet, load_inputs
 from fidelity.progress import Step
@@ -81,16 +81,15 @@ def compare_once(
     if missing:
         raise BadInput(f"input {missing[0]!r}: {reference.name} has no reference for it")
     execution = execute(artefact, resolve(plan.device), plan, inputs.arrays, cache, step)
-    return judged(plan, execution, reference.truth, inputs.photographs, policy, None)
+    output = only_output(io_contract(read_graph(artefact)))
+    return judged(plan, execution, Expected(reference.truth, output, inputs.photographs), policy, None)
 
 
 def image_input(artefact: Path) -> TensorContract:
     """The artefact's only input. Raises BadInput for a file that is no .tflite of one static input."""
     contract = io_contract(read_graph(artefact))
     if len(contract.inputs) != 1 or any(size < 1 for size in contract.inputs[0].shape):
-        raise BadInput(
-            f"{artefact}: takes {len(contract.inputs)} inputs, or one of a dynamic shape; expected one"
-        )
+        raise BadInput(f"{artefact}: takes {len(contract.inputs)} inputs, or one of a dynamic shape; expected one")
     return contract.inputs[0]
 
 

@@ -11,7 +11,7 @@ from fidelity.gate.config import GateConfig, RunPlan
 from fidelity.gate.evidence import load_truth, store_truth
 from fidelity.gate.execution import Execution, keep, read_execution
 from fidelity.gate.gate import Bench, run_gate, run_info
-from fidelity.gate.judging import cpu_outputs, jobs_folder, judged
+from fidelity.gate.judging import Expected, cpu_outputs, jobs_folder, judged, only_output
 from fidelity.gate.reasons import headline, run_reasons
 from fidelity.gate.run_folder import new_run, stored_run
 from fidelity.progress import Reporter
@@ -52,11 +52,11 @@ def gate_again(stored: Path, policy: Policy, reports: Path, reporter: Reporter) 
     runs: list[DeviceRun] = []
     for run in before.runs:
         execution = read_execution(_job_folder(source, run))
-        plan = RunPlan(
-            label=run.label, device=run.device, precision=run.precision, weights_dtype=run.weights_dtype
-        )
+        plan = RunPlan(label=run.label, device=run.device, precision=run.precision, weights_dtype=run.weights_dtype)
         cpu = cpu_outputs(executions, plans, plan)
-        runs.append(judged(plan, execution, truth, photographs, policy, cpu))
+        artefact = next(a for a in before.artefacts if a.weights_dtype == run.weights_dtype)
+        expected = Expected(truth, only_output(artefact.manifest.contract), photographs)
+        runs.append(judged(plan, execution, expected, policy, cpu))
         executions[run.label], plans[run.label] = execution, plan
     reasons = (*(r for r in before.reasons if r.stage != "compare"), *run_reasons(runs))
     with new_run(reports, f"{before.subject.source.removeprefix('timm:')}-again") as folder:

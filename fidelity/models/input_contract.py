@@ -37,8 +37,7 @@ class InputContract(Record):
         """
         if pixels.dtype != np.uint8 or pixels.shape != (*self.shape[2:], 3):
             raise BadInput(
-                f"image of dtype {pixels.dtype} and shape {pixels.shape}: the model takes uint8 "
-                f"{(*self.shape[2:], 3)}"
+                f"image of dtype {pixels.dtype} and shape {pixels.shape}: the model takes uint8 {(*self.shape[2:], 3)}"
             )
         scaled = (pixels.astype(np.float64) / 255 - np.array(self.mean)) / np.array(self.std)
         return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None], dtype=np.float32)

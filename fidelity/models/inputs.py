@@ -96,9 +96,7 @@ def photographs(folder: Path, contract: InputContract) -> dict[str, NDArray[np.f
     """The folder's photographs by file stem, in the provenance's order."""
     provenance = Provenance.read(folder / "provenance.json")
     listed = {photo.file for photo in provenance.photographs}
-    unlisted = sorted(
-        p.name for p in folder.iterdir() if p.suffix in (".png", ".jpg") and p.name not in listed
-    )
+    unlisted = sorted(p.name for p in folder.iterdir() if p.suffix in (".png", ".jpg") and p.name not in listed)
     if unlisted:
         raise BadInput(f"{folder / unlisted[0]}: no provenance; list it in provenance.json")
     arrays = {}

@@ -41,9 +41,7 @@ class Subject:
     record: SubjectRecord
 
 
-def build_subject(
-    source: str, weights: str, seed: int, images: Path, only: tuple[str, ...] | None
-) -> Subject:
+def build_subject(source: str, weights: str, seed: int, images: Path, only: tuple[str, ...] | None) -> Subject:
     """Build the model and read the inputs. Raises BadInput or EnvironmentMissing."""
     parsed = Weights.parse(weights)
     model = build_model(Source.parse(source), parsed, seed)
@@ -73,10 +71,7 @@ def truth(subject: Subject) -> dict[str, NDArray[np.float64]]:
 
     tower = ImageTower(copy.deepcopy(subject.model)).double().eval()
     with torch.no_grad():
-        return {
-            name: tower(torch.from_numpy(array).double()).numpy()
-            for name, array in subject.inputs.arrays.items()
-        }
+        return {name: tower(torch.from_numpy(array).double()).numpy() for name, array in subject.inputs.arrays.items()}
 
 
 def normalised(outputs: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

@@ -38,8 +38,7 @@ class Weights(Record):
         match = _MASSIVE.match(text)
         if match is None:
             raise BadInput(
-                f"weights {text!r}: expected seeded, massive, massive:PEAK, massive:PEAK@BLOCK, "
-                "pretrained or file:PATH"
+                f"weights {text!r}: expected seeded, massive, massive:PEAK, massive:PEAK@BLOCK, pretrained or file:PATH"
             )
         return cls(
             kind="massive",

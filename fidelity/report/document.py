@@ -16,7 +16,7 @@ from fidelity.models.subject import SubjectRecord
 from fidelity.record import Figure, Record
 from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import AuditReport
-from fidelity.tflite.manifest import Manifest
+from fidelity.tflite.manifest import Manifest, WeightsDtype
 
 SCHEMA_VERSION = 1
 
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 class ArtefactReport(Record):
     """One .tflite: its manifest, its static audit, and where it is, relative to the run folder."""
 
-    weights_dtype: Literal["float32", "float16"]
+    weights_dtype: WeightsDtype
     path: str
     manifest: Manifest
     audit: AuditReport
@@ -39,7 +39,7 @@ class DeviceRun(Record):
     label: str
     device: str
     precision: Precision
-    weights_dtype: Literal["float32", "float16"]
+    weights_dtype: WeightsDtype
     job: str
     result: JobResult
     comparison: Comparison

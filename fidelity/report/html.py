@@ -73,9 +73,7 @@ def determinism(run: DeviceRun) -> str:
     repeated = [name for name, same in states.items() if same is not None]
     if differing:
         return f"no: {', '.join(differing)} differ"
-    return (
-        f"yes, {len(repeated)} of {len(states)} inputs ran twice" if repeated else "not known: none ran twice"
-    )
+    return f"yes, {len(repeated)} of {len(states)} inputs ran twice" if repeated else "not known: none ran twice"
 
 
 def _environment() -> jinja2.Environment:

@@ -120,9 +120,7 @@ def _audit_case(artefact: ArtefactReport) -> Case:
 
 
 def _audit_line(finding: AuditFinding) -> str:
-    operator = (
-        f", operator {finding.operator} {finding.operator_name}" if finding.operator is not None else ""
-    )
+    operator = f", operator {finding.operator} {finding.operator_name}" if finding.operator is not None else ""
     tensor = f", tensor {finding.tensor_name}" if finding.tensor is not None else ""
     cure = f" (cured by {finding.cure})" if finding.cure else ""
     return f"{finding.rule}{operator}{tensor}: {finding.reason}{cure}"

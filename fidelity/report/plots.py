@@ -118,9 +118,7 @@ def _draw(axes: Axes, plot: ErrorPlot, index: int, span: tuple[float, float]) ->
         zorder=4,
     )
     if series.limit is not None and series.limit > 0:
-        axes.axvline(
-            series.limit, color=colour, linestyle=DASHES[index % len(DASHES)], linewidth=1.1, zorder=2
-        )
+        axes.axvline(series.limit, color=colour, linestyle=DASHES[index % len(DASHES)], linewidth=1.1, zorder=2)
 
 
 def _inside(error: float, low: float, high: float) -> float:
@@ -202,9 +200,7 @@ def _inline(svg: str, plot: ErrorPlot) -> Markup:
     svg = re.sub(r"<style.*?</style>\s*", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag.group(), plot.name), svg)
     view = re.search(r'viewBox="[^"]+"', svg)
-    opening = (
-        f'<svg class="plot" role="img" {view.group() if view else ""}><title>{escape(plot.title)}</title>'
-    )
+    opening = f'<svg class="plot" role="img" {view.group() if view else ""}><title>{escape(plot.title)}</title>'
     return Markup(opening + svg[svg.index(">") + 1 :])  # noqa: S704 - matplotlib escapes what it writes
 
 

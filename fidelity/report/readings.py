@@ -68,9 +68,7 @@ def readings(run: DeviceRun, policy: Policy, metric: str) -> tuple[Reading, ...]
     limit = limits_of(run, policy).get(metric)
     compared = run.comparison.outputs
     names = {record.input for record in compared}
-    missing = [
-        Reading(name, "", None, MISSING, limit, False) for name in run.comparison.asked if name not in names
-    ]
+    missing = [Reading(name, "", None, MISSING, limit, False) for name in run.comparison.asked if name not in names]
     found = [*(_reading(record, metric, limit) for record in compared), *missing]
     badness = [_badness(reading, metric) for reading in found]
     worst = badness.index(max(badness)) if badness else None

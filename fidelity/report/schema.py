@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
 
 from fidelity.record import write_text
 from fidelity.report.document import SCHEMA_VERSION, GateReport
@@ -15,13 +18,20 @@ from fidelity.report.document import SCHEMA_VERSION, GateReport
 SCHEMA_PATH = Path(__file__).parent / "schemas" / f"report-{SCHEMA_VERSION}.json"
 
 
+class WrittenForm(GenerateJsonSchema):
+    """The schema of what is written: every field is there, those with a default too."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        """True: storage leaves no field out, so a document without one is no report."""
+        return True
+
+
 def report_schema() -> str:
     """The JSON Schema (draft 2020-12) of what `GateReport.to_json` gives, as JSON text.
 
-    In serialization mode, so that NaN and infinity are the strings that storage makes of them and
-    every field is required: a report that leaves one out is not this version's.
+    NaN and infinity are the strings that storage makes of them.
     """
-    schema = GateReport.model_json_schema(mode="serialization")
+    schema = GateReport.model_json_schema(mode="serialization", schema_generator=WrittenForm)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:fidelity:report:{SCHEMA_VERSION}",

@@ -92,11 +92,7 @@ class Proof(Record):
         weights = self.weights_map
         lines = [f"weight {name} of the original is lost" for name in weights.lost]
         lines += [f"tensor {name} has no origin" for name in weights.unexplained]
-        lines += [
-            f"{t.tensor} differs in its bits from {t.source}"
-            for t in weights.tensors
-            if t.bits_equal is False
-        ]
+        lines += [f"{t.tensor} differs in its bits from {t.source}" for t in weights.tensors if t.bits_equal is False]
         promised = {c.name: c.exactness for c in self.contracts}
         for site in self.sites:
             where = site.path or "the whole model"

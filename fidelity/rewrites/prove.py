@@ -55,9 +55,7 @@ def prove(
     rewritten = apply_rewrites(subject.model, rewrites)
     original64 = copy.deepcopy(subject.model).double()
     models = (original64, subject.model), (apply_rewrites(original64, rewrites).model, rewritten.model)
-    recorders = _recorders(
-        rewritten, *(dict(zip((torch.float64, torch.float32), m, strict=True)) for m in models)
-    )
+    recorders = _recorders(rewritten, *(dict(zip((torch.float64, torch.float32), m, strict=True)) for m in models))
     outputs = {}
     for name, array in inputs.arrays.items():
         progress(name)
@@ -85,9 +83,7 @@ def _recorders(
     blocks = [name for name, _ in original[torch.float32].named_modules() if _is_block(name)]
     everything = tuple(dict.fromkeys(name for names in by_site.values() for name in names))
     inside = {
-        block: tuple(
-            dict.fromkeys(n for p, names in by_site.items() if p.startswith(f"{block}.") for n in names)
-        )
+        block: tuple(dict.fromkeys(n for p, names in by_site.items() if p.startswith(f"{block}.") for n in names))
         for block in blocks
     }
     chosen = {**by_site, **inside, "": everything}

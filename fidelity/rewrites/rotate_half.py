@@ -47,9 +47,7 @@ class RotateHalfAttention(nn.Module):
     ) -> torch.Tensor:
         """Same call and result as the attention it replaces; `rope` is replaced by the constant."""
         del rope
-        return cast(
-            "torch.Tensor", self.inner(x, rope=self.rope_half, attn_mask=attn_mask, is_causal=is_causal)
-        )
+        return cast("torch.Tensor", self.inner(x, rope=self.rope_half, attn_mask=attn_mask, is_causal=is_causal))
 
 
 class RotateHalf:
@@ -78,9 +76,7 @@ class RotateHalf:
         if module.rotate_half:
             return "rotates halves already"
         if site.rope.ndim != 2 or site.rope.shape[-1] != 2 * module.head_dim:
-            return (
-                f"a rotary embedding of shape {tuple(site.rope.shape)} is not [tokens, 2 x {module.head_dim}]"
-            )
+            return f"a rotary embedding of shape {tuple(site.rope.shape)} is not [tokens, 2 x {module.head_dim}]"
         if isinstance(module, EvaAttention | AttentionRope) and module.qkv is None and _grouped(module):
             return "fewer key heads than query heads"
         return _unknown_norm(module)
@@ -131,9 +127,7 @@ def _unknown_norm(module: nn.Module) -> str | None:
     """A permutation commutes with a norm over the head's channels only if the norm is symmetric."""
     for name in ("q_norm", "k_norm"):
         norm = getattr(module, name)
-        symmetric = (
-            isinstance(norm, nn.Identity | nn.LayerNorm | nn.RMSNorm) or "RmsNorm" in type(norm).__name__
-        )
+        symmetric = isinstance(norm, nn.Identity | nn.LayerNorm | nn.RMSNorm) or "RmsNorm" in type(norm).__name__
         if not symmetric:
             return f"{name} is a {type(norm).__name__}, which is not known to commute with a permutation"
     return None

@@ -44,9 +44,7 @@ def row_difference(actual: torch.Tensor, reference: torch.Tensor) -> torch.Tenso
 
 def limit(unit_roundoff: float, longest_sum: int, kappa: torch.Tensor | float, floor: float) -> torch.Tensor:
     """The greatest row difference that rounding explains, [rows] or scalar."""
-    derived = torch.as_tensor(kappa, dtype=torch.float64) * (
-        2 * LAMBDA * unit_roundoff * math.sqrt(longest_sum)
-    )
+    derived = torch.as_tensor(kappa, dtype=torch.float64) * (2 * LAMBDA * unit_roundoff * math.sqrt(longest_sum))
     return derived.clamp(min=floor)
 
 
@@ -56,9 +54,7 @@ def longest_sum(module: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> int
     return max([1, *shapes, *(size for tensor in tensors for size in tensor.shape[1:])])
 
 
-def amplification(
-    call: Callable[..., torch.Tensor], args: Iterable[Any], kwargs: Mapping[str, Any]
-) -> torch.Tensor:
+def amplification(call: Callable[..., torch.Tensor], args: Iterable[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
     """kappa of each row of the float64 `call`, at least 1: output noise per unit of inner noise."""
     exact = call(*args, **kwargs)
     worst = torch.ones(exact.reshape(-1, exact.shape[-1]).shape[0], dtype=torch.float64)

@@ -75,9 +75,7 @@ class SiteRecorder:
         difference = row_difference(actual, reference)
         allowed = self._allowed(dtype, difference, call)
         finite = torch.isfinite(reference.reshape(-1, reference.shape[-1])).all(dim=-1)
-        difference = torch.where(
-            finite, difference, torch.zeros(())
-        )  # no claim where the original is not finite
+        difference = torch.where(finite, difference, torch.zeros(()))  # no claim where the original is not finite
         row = int((difference / allowed).argmax())
         found = Difference(worst=float(difference[row]), allowed=float(allowed[row]), input=name)
         before = self.worst.get(dtype)
@@ -113,9 +111,7 @@ class SiteRecorder:
         )
 
 
-def record(
-    recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image: torch.Tensor
-) -> torch.Tensor:
+def record(recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image: torch.Tensor) -> torch.Tensor:
     """Run the original float64 `model` on `image`; every recorder then sees the calls of its module.
 
     Returns the model's own output.

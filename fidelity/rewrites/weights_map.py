@@ -54,11 +54,7 @@ def compose(outer: Origin, known: Mapping[str, Origin], prefix: str) -> Origin:
     """
     if isinstance(outer, Derived):
         inner = [known[prefix + source] for source in outer.sources]
-        names = [
-            n
-            for origin in inner
-            for n in (origin.sources if isinstance(origin, Derived) else (origin.source,))
-        ]
+        names = [n for origin in inner for n in (origin.sources if isinstance(origin, Derived) else (origin.source,))]
         return Derived(tuple(dict.fromkeys(names)), outer.how)
     if outer.source.startswith("/"):
         return Copied(outer.source[1:], outer.index, outer.axis)
@@ -84,9 +80,7 @@ def check_weights(original: nn.Module, rewritten: nn.Module, origins: Origins) -
     """Compare every tensor of `rewritten` with the bits of its origin in `original`."""
     old, new = stored_tensors(original), stored_tensors(rewritten)
     covered = {name: np.zeros(tuple(tensor.shape), dtype=bool) for name, tensor in old.items()}
-    proofs = [
-        _prove(name, tensor, origins[name], old, covered) for name, tensor in new.items() if name in origins
-    ]
+    proofs = [_prove(name, tensor, origins[name], old, covered) for name, tensor in new.items() if name in origins]
     return WeightsProof(
         tensors=tuple(proofs),
         lost=tuple(name for name, seen in covered.items() if not seen.all()),

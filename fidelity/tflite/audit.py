@@ -76,9 +76,7 @@ def audit(path: Path) -> AuditReport:
 
 def audit_graph(graph: Graph) -> AuditReport:
     """The audit of a graph that was read; the artefact is named by its file name alone."""
-    findings = tuple(
-        finding for subgraph in graph.subgraphs for rule in RULES for finding in rule(graph, subgraph)
-    )
+    findings = tuple(finding for subgraph in graph.subgraphs for rule in RULES for finding in rule(graph, subgraph))
     census = graph.census()
     return AuditReport(
         artefact=graph.path.name,

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fidelity.errors import BadInput, EnvironmentMissing
 from fidelity.record import Figure, Record
 from fidelity.tflite.graph import Graph, read_graph
+from fidelity.tflite.manifest import WeightsDtype
 from fidelity.tflite.worker_process import Limits, Usage, run_worker
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversion", "Limits", "WeightsDtype", "cast_weights", "convert"]
 
-WeightsDtype = Literal["float32", "float16"]
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins: what a progress line shows."""
 
@@ -173,9 +173,7 @@ def _workspace(path: Path, needed: int, limits: Limits, log: Path | None) -> Ite
                 f"{path}: the artefact needs {needed >> 20} MiB of disk and {free >> 20} MiB are free: "
                 "free some, or choose another folder"
             )
-        with tempfile.TemporaryDirectory(
-            dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True
-        ) as name:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             yield _Workspace(path, folder, log or folder / "log.txt", limits)
     except OSError as error:

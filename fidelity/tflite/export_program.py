@@ -54,9 +54,7 @@ def stored_bytes(module: nn.Module) -> int:
     return sum(sizes.values())
 
 
-def save_program(
-    module: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str], path: Path
-) -> None:
+def save_program(module: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str], path: Path) -> None:
     """Trace the module on these inputs and store the program at `path`.
 
     Raises BadInput when torch.export cannot trace it, OSError when it cannot be written.

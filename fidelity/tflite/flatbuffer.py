@@ -79,7 +79,5 @@ def map_file(path: Path) -> memoryview:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
     if bytes(data[4:8]) != IDENTIFIER:
-        raise BadInput(
-            f"{path}: not a .tflite file: bytes 4 to 8 are {bytes(data[4:8])!r}, expected {IDENTIFIER!r}"
-        )
+        raise BadInput(f"{path}: not a .tflite file: bytes 4 to 8 are {bytes(data[4:8])!r}, expected {IDENTIFIER!r}")
     return data

@@ -39,8 +39,7 @@ def _graph(path: Path, data: memoryview, model: Any, budget: Budget) -> Graph:
         for index, entry in enumerate(budget.tables(model.BuffersLength(), model.Buffers))
     )
     codes = tuple(
-        _operator_code(code, budget)
-        for code in budget.tables(model.OperatorCodesLength(), model.OperatorCodes)
+        _operator_code(code, budget) for code in budget.tables(model.OperatorCodesLength(), model.OperatorCodes)
     )
     subgraphs = tuple(
         _subgraph(index, entry, buffers, codes, budget)
@@ -74,9 +73,7 @@ def _buffer(index: int, entry: Any, file_size: int) -> Buffer:
     else:
         return Buffer(index, 0, 0)
     if buffer.offset + buffer.size > file_size:
-        raise ValueError(
-            f"buffer {index} is {buffer.size} bytes at {buffer.offset}, the file has {file_size} bytes"
-        )
+        raise ValueError(f"buffer {index} is {buffer.size} bytes at {buffer.offset}, the file has {file_size} bytes")
     return buffer
 
 
@@ -155,8 +152,7 @@ def _signature(entry: Any, subgraphs: tuple[Subgraph, ...], budget: Budget) -> S
         key=budget.text(entry.SignatureKey()),
         subgraph=entry.SubgraphIndex(),
         inputs=tuple(
-            (budget.text(item.Name()), item.TensorIndex())
-            for item in budget.tables(entry.InputsLength(), entry.Inputs)
+            (budget.text(item.Name()), item.TensorIndex()) for item in budget.tables(entry.InputsLength(), entry.Inputs)
         ),
         outputs=tuple(
             (budget.text(item.Name()), item.TensorIndex())

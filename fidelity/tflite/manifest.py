@@ -27,6 +27,10 @@ _TOOLS = (
 )
 
 
+WeightsDtype = Literal["float32", "float16"]
+"""Of an artefact's large constants; what is not a matrix or kernel stays float32."""
+
+
 class AppliedRewrite(Record):
     """A rewrite that the model went through before it was converted, by name and contract version."""
 
@@ -68,7 +72,7 @@ class Manifest(Record):
     provenance: Provenance
     tools: dict[str, str]
     contract: IoContract
-    weights_dtype: Literal["float32", "float16"]
+    weights_dtype: WeightsDtype
     census: dict[str, int]
     file_size: int
     sha256: Sha256
@@ -154,8 +158,7 @@ def io_contract(graph: Graph) -> IoContract:
 
     def of(entries: tuple[tuple[str, int], ...]) -> tuple[TensorContract, ...]:
         return tuple(
-            TensorContract(name=name, shape=tensors[i].shape_signature, dtype=tensors[i].dtype)
-            for name, i in entries
+            TensorContract(name=name, shape=tensors[i].shape_signature, dtype=tensors[i].dtype) for name, i in entries
         )
 
     return IoContract(signature=signature.key, inputs=of(signature.inputs), outputs=of(signature.outputs))
@@ -172,7 +175,7 @@ def tool_versions() -> dict[str, str]:
     return versions
 
 
-def weights_dtype_of(graph: Graph) -> Literal["float32", "float16"]:
+def weights_dtype_of(graph: Graph) -> WeightsDtype:
     """float16 as soon as one constant is, else float32."""
     constants = (t for s in graph.subgraphs for t in s.tensors if t.is_constant)
     return "float16" if any(t.dtype == "float16" for t in constants) else "float32"

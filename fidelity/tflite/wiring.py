@@ -15,9 +15,7 @@ def check_tensor(tensor: Tensor) -> None:
     if any(size < 0 for size in tensor.shape):
         raise ValueError(f"{who} has the shape {list(tensor.shape)}")
     if len(tensor.shape_signature) != tensor.rank:
-        raise ValueError(
-            f"{who} has rank {tensor.rank} and a shape signature of rank {len(tensor.shape_signature)}"
-        )
+        raise ValueError(f"{who} has rank {tensor.rank} and a shape signature of rank {len(tensor.shape_signature)}")
     stored = tensor.is_constant and not tensor.external and not tensor.encoded
     if stored and tensor.nbytes is not None and tensor.nbytes != tensor.buffer.size:
         raise ValueError(

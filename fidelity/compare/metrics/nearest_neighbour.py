@@ -17,9 +17,7 @@ from fidelity.compare.metrics.outcome import Array, Measured, Outcome, RealArray
 FEWEST = 3  # with two, the other one is always the nearest
 
 
-def nearest_neighbour_agreement(
-    actual: Mapping[str, RealArray], reference: Mapping[str, RealArray]
-) -> Outcome:
+def nearest_neighbour_agreement(actual: Mapping[str, RealArray], reference: Mapping[str, RealArray]) -> Outcome:
     """Share of inputs whose nearest other input, by cosine, is the reference's nearest, [0, 1]; 1 is best.
 
     Either of two references that tie is right. A tie among the actual outputs counts as the worst
@@ -70,9 +68,7 @@ class _Neighbour:
     margin: float
 
 
-def _neighbours(
-    actual: Mapping[str, RealArray], reference: Mapping[str, RealArray]
-) -> list[_Neighbour] | Undefined:
+def _neighbours(actual: Mapping[str, RealArray], reference: Mapping[str, RealArray]) -> list[_Neighbour] | Undefined:
     pair = finite_set(actual, {name: reference[name] for name in actual}, at_least=FEWEST)
     if isinstance(pair, Undefined):
         return pair

@@ -64,9 +64,7 @@ def finite_pair(actual: RealArray, reference: RealArray) -> tuple[Array, Array] 
     leave float64: every metric that sums may then do so without a further check.
     """
     if actual.shape != reference.shape:
-        return Undefined(
-            cause="shape_mismatch", why=f"shape {list(actual.shape)}, reference {list(reference.shape)}"
-        )
+        return Undefined(cause="shape_mismatch", why=f"shape {list(actual.shape)}, reference {list(reference.shape)}")
     if actual.size == 0:
         return Undefined(cause="empty", why="no elements")
     if actual.dtype.kind not in "fiub" or reference.dtype.kind not in "fiub":

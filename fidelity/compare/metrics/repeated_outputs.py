@@ -24,7 +24,6 @@ def repeated_outputs(actual: Mapping[str, RealArray], reference: Mapping[str, Re
     repeated = [
         (first, second)
         for first, second in combinations(outputs, 2)
-        if np.array_equal(outputs[first], outputs[second])
-        and not np.array_equal(references[first], references[second])
+        if np.array_equal(outputs[first], outputs[second]) and not np.array_equal(references[first], references[second])
     ]
     return Measured(float(len(repeated)), inputs=repeated[0] if repeated else ())
