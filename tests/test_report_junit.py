@@ -213,8 +213,13 @@ def test_names_from_outside_cannot_break_the_xml() -> None:
     assert HOSTILE[0] in named["gate", "verdict"].find("failure").attrib["message"]  # type: ignore[union-attr]
 
 
-def test_times_that_are_no_numbers_are_left_out() -> None:
-    run = passing().run.model_copy(update={"seconds": {"prove": float("nan")}})
-    assert "nan" not in ElementTree.tostring(cases(changed(passing(), run=run))["gate", "verdict"]).decode()
-    seconds = {key: case.attrib.get("time") for key, case in cases(passing()).items()}
-    assert float(seconds["gate", "verdict"] or "nan") == pytest.approx(sum(passing().run.seconds.values()))
+def test_an_input_takes_the_seconds_of_its_repeats_and_a_nan_takes_none() -> None:
+    run = passing().runs[0]
+    times = {name: case.attrib.get("time") for (suite, name), case in cases(passing()).items() if suite == CPU}
+    assert times["cpu float32 on cpu"] is None
+    assert {name: float(time) for name, time in times.items() if time} == {
+        f"input {output.input}": pytest.approx(sum(output.seconds)) for output in run.result.outputs
+    }
+    unknown = run.result.outputs[0].model_copy(update={"seconds": (float("nan"),)})
+    report = with_run(passing(), result=run.result.model_copy(update={"outputs": (unknown,)}))
+    assert "time" not in cases(report)[CPU, f"input {unknown.input}"].attrib

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -97,7 +97,7 @@ def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, li
         residency=_residency(job, compiled, log, nodes),
         outputs=tuple(outputs),
         timing=timing,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory_bytes=_peak_memory(),
         runtime=litert.runtime_versions(),
         model_sha256=job.model_sha256,
     )
@@ -154,6 +154,16 @@ def _failed(job: Job, status: Status, error: str) -> JobResult:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:400] or type(error).__name__
+
+
+def _peak_memory() -> int | None:
+    """Peak resident bytes of this process. getrusage's figure is inherited from the parent at fork."""
+    try:
+        status = Path("/proc/self/status").read_text("utf-8")
+    except OSError:
+        return None  # the parent samples it, on systems without /proc
+    match = re.search(r"^VmHWM:\s+(\d+) kB", status, flags=re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
 
 
 def _send_output_to(log: Path) -> None:

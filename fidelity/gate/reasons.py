@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fidelity.gate.config import ArtefactSize
 from fidelity.report.document import ArtefactReport, DeviceRun, NotTested, Reason
+from fidelity.report.figures import figure_text
 from fidelity.rewrites.proof import Proof
 
 
@@ -80,4 +81,4 @@ def worst_correlation(run: DeviceRun) -> str:
     if not found:
         return "not known"
     value, name = min(found)
-    return f"{value:.9f} ({name})"
+    return f"{figure_text(value, ideal=1.0)} ({name})"

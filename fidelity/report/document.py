@@ -6,7 +6,9 @@ than the stored one.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from fidelity.compare.comparison import Comparison
 from fidelity.compare.judgement import Judgement
@@ -106,3 +108,13 @@ class GateReport(Record):
     ablations: tuple[Ablation, ...] = ()
     policy: Policy
     run: RunInfo
+
+    @model_validator(mode="after")
+    def _passes_only_on_evidence(self) -> Self:
+        if self.passed != (not any(reason.severity == "fail" for reason in self.reasons)):
+            raise ValueError("passed does not fit the reasons")
+        if self.passed and (not self.runs or self.not_tested or not self.proof.passed):
+            raise ValueError("passed without a run, with a run not made, or without a proof")
+        if self.passed and not all(run.judgement.passed for run in self.runs):
+            raise ValueError("passed although a run does not")
+        return self

@@ -47,18 +47,20 @@ class SiteRecorder:
     worst: dict[torch.dtype, Difference] = field(default_factory=dict)
     failed: CounterExample | None = None
 
-    def see(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def see(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: torch.Tensor) -> None:
         """Compare on one recorded float64 call, and on extremes of its first argument once."""
-        self._compare(name, args, kwargs)
+        self._compare(name, args, kwargs, output)
         if self.extremes and self.calls == 1:
             for what, x in extreme_activations(args[0]):
-                self._compare(f"{name}, {what}", (x, *args[1:]), kwargs)
+                given = (x, *args[1:])
+                self._compare(f"{name}, {what}", given, kwargs, self.versions.original[torch.float64](*given, **kwargs))
 
-    def _compare(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _compare(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: torch.Tensor) -> None:
+        """`output` is the original's in float64: it was computed while recording."""
         self.calls += 1
         for dtype in (torch.float64, torch.float32):
             given = tree_map(partial(_cast, dtype=dtype), (args, dict(kwargs)))
-            reference = self.versions.original[dtype](*given[0], **given[1])
+            reference = output if dtype is torch.float64 else self.versions.original[dtype](*given[0], **given[1])
             actual = self.versions.rewritten[dtype](*given[0], **given[1])
             if dtype is torch.float32:
                 self.identical &= torch.equal(reference, actual)
@@ -118,12 +120,12 @@ def record(recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image
     Calls are kept until the run is over: a module of the run is itself one of the four versions,
     and must not be called again while it is being recorded.
     """
-    calls: list[tuple[SiteRecorder, tuple[Any, ...], dict[str, Any]]] = []
+    calls: list[tuple[SiteRecorder, tuple[Any, ...], dict[str, Any], torch.Tensor]] = []
     handles = []
     for recorder in recorders:
 
-        def hook(_: nn.Module, args: Any, kwargs: Any, __: Any, seen: SiteRecorder = recorder) -> None:
-            calls.append((seen, args, kwargs))
+        def hook(_: nn.Module, args: Any, kwargs: Any, output: Any, seen: SiteRecorder = recorder) -> None:
+            calls.append((seen, args, kwargs, output))
 
         handles.append(model.get_submodule(recorder.path).register_forward_hook(hook, with_kwargs=True))
     with torch.no_grad():
@@ -132,8 +134,8 @@ def record(recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image
         finally:
             for handle in handles:
                 handle.remove()
-        for recorder, args, kwargs in calls:
-            recorder.see(name, args, kwargs)
+        for recorder, args, kwargs, seen_output in calls:
+            recorder.see(name, args, kwargs, seen_output)
     return output
 
 
