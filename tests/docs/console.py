@@ -20,6 +20,11 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXIT = re.compile(r"\s+# exit (\d+)$")
 _VARIABLE = re.compile(r"[0-9a-f]{16,}|\d[\d,.]*(?:e[+-]?\d+)?")
+_NAMES = "|".join(
+    (*sorted(path.stem for path in (ROOT / "golden/images").glob("*.png")), "black", "white", "checkerboard", "noise")
+)
+_INPUTS = re.compile(rf"\b(?:{_NAMES}|one-pixel)\b(?:, (?:{_NAMES}|one-pixel)\b)*|(?<= at )-$")
+_WORST_SITE = re.compile(r"(?<=sites and blocks is ).*")
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ def run(command: Command, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def shape(line: str) -> str:
-    """A line with everything that may differ between two runs taken out."""
-    return " ".join(_VARIABLE.sub("#", line).split())
+    """A line with everything that may differ between two machines taken out: numbers, hashes, places."""
+    return " ".join(_VARIABLE.sub("#", _WORST_SITE.sub("", _INPUTS.sub("@", line))).split())
 
 
 def prepare(folder: Path) -> None:
