@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 _RELAXED = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
-    "ci", max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=_RELAXED
+    "ci", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=_RELAXED
 )
 settings.register_profile("long", max_examples=400, deadline=None, suppress_health_check=_RELAXED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

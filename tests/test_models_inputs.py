@@ -213,7 +213,7 @@ def test_two_photographs_of_one_name_are_refused(tmp_path: Path) -> None:
     second["sha256"] = hashlib.sha256((folder / "a.jpg").read_bytes()).hexdigest()
     provenance["photographs"].append(second)
     (folder / "provenance.json").write_text(json.dumps(provenance), "utf-8")
-    with pytest.raises(BadInput, match="'?a'?"):
+    with pytest.raises(BadInput, match=r"'?a'?"):
         load_inputs(folder, CONTRACT)
 
 

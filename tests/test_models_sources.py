@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import huggingface_hub.constants
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,10 +83,10 @@ def test_a_value_that_is_no_json_number_is_text_or_refused(value: str) -> None:
 
 
 def test_an_unknown_model_is_told_with_close_names() -> None:
-    with pytest.raises(BadInput, match="has no such model; close: .*vit_pe_core") as caught:
+    with pytest.raises(BadInput, match=r"has no such model; close: .*vit_pe_core") as caught:
         Source.parse("timm:vit_pe_core_enormous").build()
     assert caught.value.exit_code == 2
-    with pytest.raises(BadInput, match="has no such model$"):
+    with pytest.raises(BadInput, match=r"has no such model$"):
         Source.parse("timm:qqqqqq").build()
 
 
@@ -106,8 +107,6 @@ def test_a_built_source_is_what_was_asked_for() -> None:
 
 
 def test_pretrained_without_a_hub_says_what_to_do_instead(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    import huggingface_hub.constants
-
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     started = time.monotonic()

@@ -27,4 +27,5 @@ def extreme_activations(x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     for place, share in enumerate(PATTERN):
         massive[..., (2 * place + 1) * x.shape[-1] // 8] = _MASSIVE * share
     yield "massive channels", massive
-    yield "far from zero", x + 30 * top
+    yield "far above zero", x + 30 * top
+    yield "far below zero", x - 30 * top

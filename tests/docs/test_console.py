@@ -22,7 +22,8 @@ def test_the_commands_of_a_page(page: Path, folder: Path) -> None:
     assert found, f"{page.name} shows no command"
     for command in found:
         if command.is_make:
-            subprocess.run(["make", "-n", *command.arguments[1:]], cwd=ROOT, check=True, capture_output=True)
+            make = ["make", "-n", *command.arguments[1:]]
+            subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
             continue
         done = run(command, folder)
         assert done.returncode == command.code, f"{command.line}\n{done.stdout}\n{done.stderr}"
