@@ -218,11 +218,11 @@ def test_a_gpu_that_never_names_its_adapter_has_not_run_on_it(tmp_path: Path) ->
 
 
 PRODUCTS = [
-    ([90000.0, float(np.float32(1 + 2.0**-12) ** 2)], "fp32"),
+    ([90000.0, float(np.float32(1 + 2.0**-12) * np.float32(1 + 2.0**-12))], "fp32"),
     ([np.inf, 1.0], "fp16"),
     ([65504.0, 1.0], "fp16"),
     ([90000.0, 1.0], "unknown"),
-    ([np.inf, float(np.float32(1 + 2.0**-12) ** 2)], "unknown"),
+    ([np.inf, float(np.float32(1 + 2.0**-12) * np.float32(1 + 2.0**-12))], "unknown"),
     ([np.nan, 1.0], "unknown"),
     ([-np.inf, 1.0], "unknown"),
     ([0.0, 0.0], "unknown"),

@@ -100,7 +100,9 @@ def run_job(folder: Path, device: Device) -> JobResult:
 def _on_device(result: JobResult, job: Job, device: Device) -> JobResult:
     """The result with what discovery knows of the adapter, or `no_device` if it is another one."""
     if result.adapter is None:
-        return result
+        if job.device == "cpu" or result.status != "ok":
+            return result
+        return _no_result(job, "no_device", "the runtime names no adapter, so nothing says that the GPU was used")
     if result.adapter.name != device.info.name:
         error = f"asked for {device.info.name!r}, the runtime chose {result.adapter.name!r}"
         return _no_result(job, "no_device", error)

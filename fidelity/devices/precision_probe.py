@@ -2,7 +2,7 @@
 
 A driver without fp16 computes fp32 whatever is asked, and says nothing. So a graph of one MUL is
 run on the same device with the same options: 300 x 300 is 90,000 in fp32 and past the largest
-number in fp16; (1 + 2^-12) x (1 + 2^-12) is 1 + 2^-11 + 2^-24 in fp32 and 1 in fp16.
+number in fp16; (1 + 2^-12) x (1 + 2^-12) is 1 + 2^-11 rounded in fp32 and 1 in fp16.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ def precision_of(product: NDArray[np.float32]) -> PrecisionHad:
     single = np.float32(_FINE) * np.float32(_FINE)
     if large == _LARGE * _LARGE and fine == float(single):
         return "fp32"
-    if (np.isinf(large) or large == _FP16_LARGEST) and fine == 1.0:
+    if large in (np.inf, _FP16_LARGEST) and fine == 1.0:
         return "fp16"
     return "unknown"

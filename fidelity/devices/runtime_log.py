@@ -15,12 +15,14 @@ from fidelity.devices.job import Adapter, Refusal, Residency
 
 _LARGEST = 8 << 20
 _SPLIT = re.compile(
-    r"^(?P<gpu>\d+) operations? will run on the GPU, "
-    r"and the remaining (?P<cpu>\d+) operations? will run on the CPU"
+    r"^(?P<gpu>[0-9]{1,9}) operations? will run on the GPU, "
+    r"and the remaining (?P<cpu>[0-9]{1,9}) operations? will run on the CPU"
 )
 _REFUSALS = "Following operations are not supported by GPU delegate:"
-_REFUSAL = re.compile(r"^(?P<op>[A-Z][A-Z0-9_]*|CUSTOM [^:]+): (?P<reason>.+)$")
-_ADAPTER = re.compile(r"Selected adapter: (?P<name>.+?), arch=(?P<arch>[^,]*), .*adapterType=(?P<type>.+)$")
+_REFUSAL = re.compile(r"^(?!INFO|WARNING|ERROR|VERBOSE|FATAL)(?P<op>[A-Z][A-Z0-9_]*|CUSTOM [^:]+): (?P<reason>.+)$")
+_ADAPTER = re.compile(
+    r"Selected adapter: (?P<name>.+?), arch=(?P<arch>[^,]*), .*adapterType=(?P<type>.+)$", re.MULTILINE
+)
 _KERNEL = "Initializing WebGPU-based API from graph"
 _TENSOR = re.compile(r"^(?P<reason>.*?[.!]|.*?\))\s+(?P<tensor>\S+)$")
 
@@ -36,7 +38,7 @@ def read_log(path: Path) -> str:
 
 def adapter(log: str) -> Adapter | None:
     """The adapter that the runtime says it chose, the first time it says so."""
-    match = _ADAPTER.search(log) or next((m for line in log.splitlines() if (m := _ADAPTER.search(line))), None)
+    match = _ADAPTER.search(log)
     if match is None:
         return None
     return Adapter(name=match["name"].strip(), software="software" in match["type"].lower())

@@ -32,7 +32,9 @@ def read_tensor(folder: Path, stored: TensorFile) -> NDArray[Any]:
         expected = dtype.itemsize
         for size in stored.shape:
             expected *= size
-        if dtype.kind not in "biuf" or expected < 0 or path.stat().st_size != expected:
+        if dtype.kind not in "biuf" or dtype.str.startswith(">") or any(size < 0 for size in stored.shape):
+            raise BadInput(f"{what} expected: not a little-endian array of numbers")
+        if path.stat().st_size != expected:
             raise BadInput(f"{what} expected, the file is of another size or type")
         content = path.read_bytes()
     except (OSError, TypeError, ValueError) as error:
