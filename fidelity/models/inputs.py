@@ -20,6 +20,7 @@ from fidelity.models.input_contract import InputContract
 from fidelity.record import Record
 
 Kind = Literal["photograph", "stress"]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 STRESS = ("black", "white", "checkerboard", "noise", "one-pixel")
 
 
@@ -96,7 +97,7 @@ def photographs(folder: Path, contract: InputContract) -> dict[str, NDArray[np.f
     """The folder's photographs by file stem, in the provenance's order."""
     provenance = Provenance.read(folder / "provenance.json")
     listed = {photo.file for photo in provenance.photographs}
-    unlisted = sorted(p.name for p in folder.iterdir() if p.suffix in (".png", ".jpg") and p.name not in listed)
+    unlisted = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name not in listed)
     if unlisted:
         raise BadInput(f"{folder / unlisted[0]}: no provenance; list it in provenance.json")
     arrays = {}
@@ -105,6 +106,8 @@ def photographs(folder: Path, contract: InputContract) -> dict[str, NDArray[np.f
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != photo.sha256:
             raise BadInput(f"{path}: missing, or altered since its provenance was recorded (sha256 differs)")
+        if path.stem in arrays or path.stem in STRESS:
+            raise BadInput(f"{path}: another input is called {path.stem!r}; rename it")
         arrays[path.stem] = contract.photograph(open_image(path))
     return arrays
 

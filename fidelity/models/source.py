@@ -31,7 +31,7 @@ class Source(Record):
     @classmethod
     def parse(cls, text: str) -> Self:
         """The source written as `timm:NAME[?key=value&...]`. Raises BadInput."""
-        match = _SOURCE.match(text)
+        match = _SOURCE.fullmatch(text)
         if match is None:
             raise BadInput(f"source {text!r}: expected timm:NAME, as in timm:vit_pe_core_base_patch16_224")
         options: dict[str, Any] = {}
@@ -77,7 +77,7 @@ class Source(Record):
 def _scalar(value: str) -> bool | int | float | str:
     try:
         parsed = json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return value
     return parsed if isinstance(parsed, bool | int | float) else value
 

@@ -35,7 +35,7 @@ class Weights(Record):
             return cls.model_validate({"kind": text})
         if text.startswith("file:") and len(text) > len("file:"):
             return cls(kind="file", path=text.removeprefix("file:"))
-        match = _MASSIVE.match(text)
+        match = _MASSIVE.fullmatch(text)
         if match is None:
             raise BadInput(
                 f"weights {text!r}: expected seeded, massive, massive:PEAK, massive:PEAK@BLOCK, pretrained or file:PATH"
@@ -48,7 +48,7 @@ class Weights(Record):
 
     def __str__(self) -> str:
         if self.kind == "massive":
-            return f"massive:{self.peak:g}@{self.block}"
+            return f"massive:{self.peak!r}@{self.block}"
         return f"file:{self.path}" if self.kind == "file" else self.kind
 
     def identity(self) -> str:
