@@ -117,7 +117,7 @@ def test_pretrained_without_a_hub_says_what_to_do_instead(monkeypatch: pytest.Mo
     assert caught.value.exit_code == 3
 
 
-PEAKS = st.integers(1, 10**9).map(lambda thousandths: thousandths / 1000)
+PEAKS = st.integers(1, 10**24).map(lambda millionths: millionths / 10**6)  # also those that Python writes as 1e-05
 WEIGHTS = st.one_of(
     st.sampled_from([Weights(kind="seeded"), Weights(kind="pretrained")]),
     st.builds(Weights, kind=st.just("massive"), peak=PEAKS, block=st.integers(0, 99)),

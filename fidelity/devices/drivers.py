@@ -102,6 +102,7 @@ def _manifests() -> list[Path]:
 
 def _is_manifest(path: Path) -> bool:
     try:
-        return "ICD" in json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        parsed = json.loads(path.read_text("utf-8"))
+        return isinstance(parsed, dict) and "ICD" in parsed
+    except (OSError, ValueError, RecursionError):
         return False

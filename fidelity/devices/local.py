@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,13 +89,21 @@ def run_job(folder: Path, device: Device) -> JobResult:
     another adapter than the one asked for has not run on the device.
     """
     job = Job.read(folder / JOB)
-    (folder / RESULT).unlink(missing_ok=True)
+    _clear(folder / RESULT)
     code, killed, peak = _guarded(job, folder, device.environment)
     result = _on_device(killed or _read_result(job, folder, code), job, device)
     if peak > (result.peak_memory_bytes or 0):
         result = result.model_copy(update={"peak_memory_bytes": peak})
+    _clear(folder / RESULT)
     result.write(folder / RESULT)
     return result
+
+
+def _clear(path: Path) -> None:
+    """Remove whatever is there under a result's name: a worker may have made a folder of it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _on_device(result: JobResult, job: Job, device: Device) -> JobResult:
@@ -169,13 +178,26 @@ def _read_result(job: Job, folder: Path, code: int) -> JobResult:
         result = JobResult.model_validate_json(path.read_bytes())
     except ValidationError as error:
         return _no_result(job, "crashed", f"the worker's result.json is not a result: {describe(error)}")
-    if (result.model_sha256, result.device) != (job.model_sha256, job.device):
-        return _no_result(job, "crashed", "the worker's result is for another model or device")
+    if wrong := _contradiction(job, result):
+        return _no_result(job, "crashed", f"the worker's result {wrong}")
     try:
         load_outputs(folder, result)
     except BadInput as error:
         return _no_result(job, "crashed", f"the worker's outputs do not hold: {error}")
     return result
+
+
+def _contradiction(job: Job, result: JobResult) -> str | None:
+    """Why a result is not of this job, or says ok without answering every input once, in order."""
+    if (result.model_sha256, result.device) != (job.model_sha256, job.device):
+        return "is for another model or device"
+    if result.status != "ok":
+        return None
+    asked, answered = [item.name for item in job.inputs], [output.input for output in result.outputs]
+    if asked != answered:
+        return f"says ok and answers {answered[:4]}, not the inputs {asked[:4]}"
+    empty = [output.input for output in result.outputs if not output.tensors]
+    return f"says ok and has no output for {empty[0]!r}" if empty else None
 
 
 def _ending(code: int) -> str:

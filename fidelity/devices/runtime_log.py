@@ -21,7 +21,8 @@ _SPLIT = re.compile(
 _REFUSALS = "Following operations are not supported by GPU delegate:"
 _REFUSAL = re.compile(r"^(?!INFO|WARNING|ERROR|VERBOSE|FATAL)(?P<op>[A-Z][A-Z0-9_]*|CUSTOM [^:]+): (?P<reason>.+)$")
 _ADAPTER = re.compile(
-    r"Selected adapter: (?P<name>.+?), arch=(?P<arch>[^,]*), .*adapterType=(?P<type>.+)$", re.MULTILINE
+    # bounded: the log is untrusted, and open-ended repeats took seconds on a hostile one
+    r"Selected adapter: (?P<name>[^\n]{1,256}?), arch=[^,\n]{0,64}, [^\n]{0,512}?adapterType=(?P<type>[^\n]{1,64})"
 )
 _KERNEL = "Initializing WebGPU-based API from graph"
 _TENSOR = re.compile(r"^(?P<reason>.*?[.!]|.*?\))\s+(?P<tensor>\S+)$")

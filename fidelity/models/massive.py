@@ -4,8 +4,10 @@ Trained deep vision transformers carry a few residual channels that are hundreds
 than the rest, on every token, from an early block on. Seeded weights have none, so they are
 planted: one block's MLP writes a fixed pattern on four channels, three quarters of the peak as a
 constant (its bias) and one quarter by a ramp of the token (two hidden neurons), and every later
-LayerNorm's gain is lowered on those channels and raised on the others, as trained gains are, so
-that the float32 function hardly moves. The recipe was found to recreate the collapse (facts.md).
+LayerNorm's gain is lowered on those channels and raised on the others, as trained gains are. That
+keeps the outputs dependent on the image, but it is another function: at the default peak, B/16 at
+64 pixels correlates 0.83 to 0.94 with the seeded model on the photographs (0.98 and more at a tenth
+of it). So a massive model is judged against itself in float64, never against the seeded one.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+import numpy as np
+
 from fidelity.errors import BadInput
 from fidelity.record import Record
 
@@ -48,7 +50,7 @@ class Weights(Record):
 
     def __str__(self) -> str:
         if self.kind == "massive":
-            return f"massive:{self.peak!r}@{self.block}"
+            return f"massive:{np.format_float_positional(self.peak, trim='-')}@{self.block}"
         return f"file:{self.path}" if self.kind == "file" else self.kind
 
     def identity(self) -> str:
