@@ -18,11 +18,13 @@ import pytest
 from fidelity.devices.discovery import Device
 
 ROOT = Path(__file__).parents[2]
+# The three photographs must differ: three alike ones share more than nine tenths of their energy (astronaut,
+# camera and coffee 94 %), and the policy's centred correlation holds down to an input signal of a tenth.
 LIMITS = {"cpu float32": 0.999999, "cpu float16": 0.99999, "gpu fp16": 0.9999, "gpu fp32": 0.99999}
 ONE_GPU_RUN = """
 source = "timm:vit_pe_core_base_patch16_224"
 images = "{images}"
-only = ["astronaut", "camera", "coffee"]
+only = ["astronaut", "gravel", "hubble-deep-field"]
 [[runs]]
 label = "gpu fp16"
 device = "{device}"
