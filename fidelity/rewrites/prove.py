@@ -47,8 +47,9 @@ def prove(
 ) -> Proved:
     """Hold the rewritten model against the original on every input.
 
-    Every rewritten module and every block is compared on its own recorded inputs and on extremes
-    made of the first; the whole model on the inputs. Float64 versions are rewritten from the
+    Every rewritten module and every block is compared on its own recorded activations of the
+    photographs (of every input, where none is a photograph) and on extremes made of the first; the
+    whole model on every input, stress images included. Float64 versions are rewritten from the
     float64 original, so that what a rewrite derives is derived in float64 as well; float32 is
     what ships, and its weights map is checked bit for bit.
     """
@@ -56,10 +57,13 @@ def prove(
     original64 = copy.deepcopy(subject.model).double()
     models = (original64, subject.model), (apply_rewrites(original64, rewrites).model, rewritten.model)
     recorders = _recorders(rewritten, *(dict(zip((torch.float64, torch.float32), m, strict=True)) for m in models))
+    whole = [recorder for recorder in recorders if recorder.path == ""]
+    recorded_everywhere = inputs.photographs or tuple(inputs.arrays)
     outputs = {}
     for name, array in inputs.arrays.items():
         progress(name)
-        outputs[name] = record(recorders, original64, name, torch.from_numpy(array)).numpy()
+        watching = recorders if name in recorded_everywhere else whole
+        outputs[name] = record(watching, original64, name, torch.from_numpy(array)).numpy()
     proof = Proof(
         source=subject.source,
         weights=subject.weights,

@@ -7,9 +7,9 @@ error shows where it is made, not where it ends up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -58,24 +58,26 @@ class SiteRecorder:
     def _compare(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: torch.Tensor) -> None:
         """`output` is the original's in float64: it was computed while recording."""
         self.calls += 1
+        amplified = cache(partial(amplification, self.versions.original[torch.float64], args, kwargs))
         for dtype in (torch.float64, torch.float32):
             given = tree_map(partial(_cast, dtype=dtype), (args, dict(kwargs)))
             reference = output if dtype is torch.float64 else self.versions.original[dtype](*given[0], **given[1])
             actual = self.versions.rewritten[dtype](*given[0], **given[1])
             if dtype is torch.float32:
                 self.identical &= torch.equal(reference, actual)
-            self._note(dtype, name, (reference, actual), (args, kwargs))
+            self._note(dtype, name, (reference, actual), self._terms(args), amplified)
 
     def _note(
         self,
         dtype: torch.dtype,
         name: str,
         results: tuple[torch.Tensor, torch.Tensor],
-        call: tuple[tuple[Any, ...], Mapping[str, Any]],
+        terms: int,
+        amplified: Callable[[], torch.Tensor],
     ) -> None:
         reference, actual = results
         difference = row_difference(actual, reference)
-        allowed = self._allowed(dtype, difference, call)
+        allowed = _allowed(dtype, difference, terms, amplified)
         finite = torch.isfinite(reference.reshape(-1, reference.shape[-1])).all(dim=-1)
         difference = torch.where(finite, difference, torch.zeros(()))  # no claim where the original is not finite
         row = int((difference / allowed).argmax())
@@ -86,17 +88,8 @@ class SiteRecorder:
         if found.worst > found.allowed and self.failed is None:
             self.failed = _counter_example(name, row, results, found)
 
-    def _allowed(
-        self, dtype: torch.dtype, difference: torch.Tensor, call: tuple[tuple[Any, ...], Mapping[str, Any]]
-    ) -> torch.Tensor:
-        """The limit for kappa = 1; where some row passes it, the limit for the measured kappa."""
-        args, kwargs = call
-        original = self.versions.original[torch.float64]
-        terms = longest_sum(original, [a for a in args if isinstance(a, torch.Tensor)])
-        plain = limit(_UNIT[dtype], terms, 1.0, _FLOOR[dtype]).expand(difference.shape)
-        if bool((difference <= plain).all()):
-            return plain
-        return limit(_UNIT[dtype], terms, amplification(original, args, kwargs), _FLOOR[dtype])
+    def _terms(self, args: tuple[Any, ...]) -> int:
+        return longest_sum(self.versions.original[torch.float64], [a for a in args if isinstance(a, torch.Tensor)])
 
     def proof(self) -> SiteProof:
         """The record of this site."""
@@ -137,6 +130,19 @@ def record(recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image
         for recorder, args, kwargs, seen_output in calls:
             recorder.see(name, args, kwargs, seen_output)
     return output
+
+
+def _allowed(
+    dtype: torch.dtype, difference: torch.Tensor, terms: int, amplified: Callable[[], torch.Tensor]
+) -> torch.Tensor:
+    """The limit for kappa = 1; where some row passes it, the limit for the measured kappa.
+
+    kappa belongs to the call, not to the dtype: `amplified` measures it once for both.
+    """
+    plain = limit(_UNIT[dtype], terms, 1.0, _FLOOR[dtype]).expand(difference.shape)
+    if bool((difference <= plain).all()):
+        return plain
+    return limit(_UNIT[dtype], terms, amplified(), _FLOOR[dtype])
 
 
 def _cast(value: Any, *, dtype: torch.dtype) -> Any:
