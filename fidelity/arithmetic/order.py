@@ -1,0 +1,108 @@
+"""The order of a sum as data, and the tree of additions that it stands for.
+
+Floating-point addition is not associative, so a kernel is known by the order of its sums. An
+order is described as the kernels are built: neighbouring terms form slices (a vec4), slices are
+dealt to threads, each thread keeps a running sum, the partial sums are combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+Dealing = Literal["stride", "block"]
+Combining = Literal["running", "halves", "neighbours", "fours"]
+Tree = int | tuple["Tree", "Tree"]
+T = TypeVar("T")
+_FOURS_UNTIL = 16
+
+
+@dataclass(frozen=True)
+class Order:
+    """How K terms are added; the default is one running sum from the first term to the last.
+
+    `lanes` neighbouring terms form a slice; a last, shorter one is filled with zeros. Slice s goes
+    to partial sum s mod `parts` (stride) or to s div ceil(slices / parts) (block). Within one
+    partial sum the terms of a slice follow each other, unless `lanes_apart`: then every lane has
+    a sum of its own to the end. Partial sums are combined first, lanes last.
+
+    Combining n values: `running` one after the other; `halves` the i-th with the i-th of the upper
+    half; `neighbours` in pairs (with one partial sum a term, this is pairwise summation); `fours`
+    in running groups of four neighbours while more than 16 are left, then running. What has no
+    partner passes unchanged. Lanes are combined by `combine_lanes`.
+
+    Raises ValueError for counts below 1, or lanes apart with a single lane.
+    """
+
+    lanes: int = 1
+    lanes_apart: bool = False
+    parts: int = 1
+    dealing: Dealing = "stride"
+    combine: Combining = "running"
+    combine_lanes: Combining = "running"
+
+    def __post_init__(self) -> None:
+        if self.lanes < 1 or self.parts < 1:
+            raise ValueError(f"lanes and parts are counts from 1 on, not {self.lanes} and {self.parts}")
+        if self.lanes_apart and self.lanes == 1:
+            raise ValueError("a single lane cannot be kept apart; give lanes, or leave lanes_apart out")
+
+    def slices(self, terms: int) -> int:
+        """Number of slices, the last one filled up."""
+        return -(-terms // self.lanes)
+
+    def rounds(self, terms: int) -> int:
+        """Most slices that one partial sum takes."""
+        return -(-self.slices(terms) // self.parts)
+
+
+def combined(values: Sequence[T], how: Combining, add: Callable[[T, T], T]) -> T:
+    """`values` (at least one) added in the order `how`."""
+    left = list(values)
+    while how == "halves" and len(left) > 1:
+        half = (len(left) + 1) // 2
+        left = [add(a, b) for a, b in zip(left, left[half:], strict=False)] + left[len(left) - half : half]
+    while how == "neighbours" and len(left) > 1:
+        left = [_running(left[i : i + 2], add) for i in range(0, len(left), 2)]
+    while how == "fours" and len(left) > _FOURS_UNTIL:
+        left = [_running(left[i : i + 4], add) for i in range(0, len(left), 4)]
+    return _running(left, add)
+
+
+def tree(order: Order, terms: int) -> Tree:
+    """The additions of `terms` numbers as nested pairs of term indices, filling zeros left out.
+
+    Equal trees, equal bits, for terms that the accumulator holds exactly: what experiments with such
+    terms can tell of a device, and no more, is here.
+    Raises ValueError for no terms.
+    """
+    if terms < 1:
+        raise ValueError("a sum of no terms has no tree")
+    dealt: dict[tuple[int, int], Tree] = {}
+    rounds = order.rounds(terms)
+    for term in range(terms):
+        place, lane = divmod(term, order.lanes)
+        part = place % order.parts if order.dealing == "stride" else place // rounds
+        key = (lane if order.lanes_apart else 0, part)
+        dealt[key] = (dealt[key], term) if key in dealt else term
+    lanes = order.lanes if order.lanes_apart else 1
+    partial = [[dealt.get((lane, part)) for part in range(order.parts)] for lane in range(lanes)]
+    whole = combined([combined(parts, order.combine, _join) for parts in partial], order.combine_lanes, _join)
+    if whole is None:
+        raise AssertionError(f"{order} dealt none of {terms} terms")
+    return whole
+
+
+def _join(left: Tree | None, right: Tree | None) -> Tree | None:
+    """A pair, where both exist; adding a filling zero changes nothing."""
+    if left is None or right is None:
+        return right if left is None else left
+    return (left, right)
+
+
+def _running(values: Sequence[T], add: Callable[[T, T], T]) -> T:
+    total = values[0]
+    for value in values[1:]:
+        total = add(total, value)
+    return total

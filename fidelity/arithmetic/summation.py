@@ -1,0 +1,152 @@
+"""Sums and dot products in any accumulator and any order, bit for bit, in plain NumPy.
+
+The definition that every faster kernel is held against. All leading axes are computed at once;
+time is one NumPy addition a round of the order. Every partial sum starts at +0, as kernels do: so
+filling up with zeros changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidelity.arithmetic.float16 import IEEE, Conversion, round_to_float16
+from fidelity.arithmetic.order import Order, combined
+
+Format = Literal["float16", "float16_corrected", "float32"]
+Wide = NDArray[np.floating[Any]]
+Single = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """What a running sum is kept in, and how each addition is rounded into it.
+
+    `float16_corrected` keeps beside the float16 sum a float32 one of what each addition lost
+    (Neumaier 1974), added at the end; once the sum overflows it is NaN, infinity less infinity.
+    `conversion` is that of float16 sums; float32 rounds to the nearest, ties to even.
+    """
+
+    format: Format = "float32"
+    conversion: Conversion = IEEE
+
+
+def total(terms: Single, order: Order, accumulator: Accumulator) -> Single:
+    """Sum over the last axis of float32 `terms` [..., K], K >= 1; float32 [...], in the accumulator's format.
+
+    Float16 accumulators round each term as it is added, the first one included. NaN and infinity
+    follow IEEE 754. Raises TypeError for another dtype, ValueError for no terms.
+    """
+    if terms.dtype != np.float32:
+        raise TypeError(f"terms are float32 arrays, not {terms.dtype}")
+    return _total(terms, order, accumulator)
+
+
+def dot(a: Single, b: Single, order: Order, accumulator: Accumulator, *, fused: bool = False) -> Single:
+    """Sum over the last axis of a * b, float32 [..., K], broadcast; float32 [...].
+
+    Unfused, each product is rounded to the accumulator's format before it is added. Fused, product
+    and sum are rounded once (fused multiply-add). For a float16 accumulator `a` and `b` must hold
+    float16 values: their product has 22 bits, so that float32 holds it exactly before it is rounded.
+    Raises TypeError for another dtype, ValueError for no terms, for values that are not float16
+    where they must be, and for fused with a corrected accumulator.
+    """
+    if a.dtype != np.float32 or b.dtype != np.float32:
+        raise TypeError(f"factors are float32 arrays, not {a.dtype} and {b.dtype}")
+    half = accumulator.format != "float32"
+    if half and not (_holds_float16(a) and _holds_float16(b)):
+        raise ValueError("a float16 accumulator multiplies float16 values; convert the factors first (float16.py)")
+    if fused and accumulator.format == "float16_corrected":
+        raise ValueError("a corrected accumulator has no fused form: the correction needs the rounded product")
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if fused:
+            return _total(a.astype(np.float64) * b.astype(np.float64), order, accumulator)
+        product = a * b
+        return _total(round_to_float16(product, accumulator.conversion) if half else product, order, accumulator)
+
+
+def _total(terms: Wide, order: Order, accumulator: Accumulator) -> Single:
+    if terms.ndim == 0 or terms.shape[-1] == 0:
+        raise ValueError(f"nothing to add: terms have shape {terms.shape}")
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        dealt = _deal(terms, order)  # [rounds, lanes in turn, ..., parts, lanes apart]
+        if accumulator.format == "float16_corrected":
+            return _corrected(dealt, order, accumulator.conversion)
+        add = _adder(accumulator)
+        sums = np.zeros(dealt.shape[2:], np.float32)
+        for step in dealt.reshape(-1, *dealt.shape[2:]):
+            sums = add(sums, step)
+        return _combine(sums, order, add)
+
+
+def _deal(terms: Wide, order: Order) -> Wide:
+    """Terms arranged by who adds them when: [rounds, lanes in turn, ..., parts, lanes apart]."""
+    count = terms.shape[-1]
+    rounds = order.rounds(count)
+    filling = rounds * order.parts * order.lanes - count
+    filled = np.concatenate([terms, np.zeros((*terms.shape[:-1], filling), terms.dtype)], axis=-1)
+    grid = (rounds, order.parts) if order.dealing == "stride" else (order.parts, rounds)
+    dealt = filled.reshape(*terms.shape[:-1], *grid, order.lanes)
+    dealt = np.moveaxis(dealt, -3 if order.dealing == "stride" else -2, 0)  # [rounds, ..., parts, lanes]
+    if order.lanes_apart:
+        return dealt[:, np.newaxis]
+    return np.moveaxis(dealt, -1, 1)[..., np.newaxis]
+
+
+def _combine(sums: Single, order: Order, add: Callable[[Single, Wide], Single]) -> Single:
+    """Partial sums [..., parts, lanes] to [...]."""
+    lanes = combined([sums[..., part, :] for part in range(sums.shape[-2])], order.combine, add)
+    return combined([lanes[..., lane] for lane in range(lanes.shape[-1])], order.combine_lanes, add)
+
+
+def _corrected(dealt: Wide, order: Order, conversion: Conversion) -> Single:
+    """Sum and correction travel as one array with a last axis of two."""
+
+    def add(left: Single, right: Wide) -> Single:
+        s, x = left[..., 0], right[..., 0].astype(np.float32)
+        t = round_to_float16(_to_odd(s, x), conversion)
+        lost = np.where(np.abs(s) >= np.abs(x), (s - t) + x, (x - t) + s)
+        return np.stack([t, left[..., 1] + right[..., 1].astype(np.float32) + lost], axis=-1)
+
+    sums = np.zeros((*dealt.shape[2:], 2), np.float32)
+    for step in dealt.reshape(-1, *dealt.shape[2:]):
+        sums = add(sums, np.stack([step, np.zeros_like(step)], axis=-1))
+    parts = [sums[..., part, :, :] for part in range(sums.shape[-3])]
+    lanes = combined(parts, order.combine, add)
+    both = combined([lanes[..., lane, :] for lane in range(lanes.shape[-2])], order.combine_lanes, add)
+    return round_to_float16(both[..., 0] + both[..., 1], conversion)
+
+
+def _adder(accumulator: Accumulator) -> Callable[[Single, Wide], Single]:
+    if accumulator.format == "float32":
+        return _add_float32
+    return lambda s, x: round_to_float16(_to_odd(s, x), accumulator.conversion)
+
+
+def _add_float32(s: Single, x: Wide) -> Single:
+    """float32 sum of a float32 number and a float32 or (fused) float64 one, rounded once."""
+    return np.asarray(s + x if x.dtype == np.float32 else _to_odd(s, x), np.float32)
+
+
+def _to_odd(s: Single, x: Wide) -> NDArray[np.float64]:
+    """s + x in float64, rounded to odd where it is not exact.
+
+    Such a sum rounds again as the exact one would, by any rule, to any format of at most 51 bits
+    (Boldo and Melquiond 2008). The error of the first rounding is Knuth's TwoSum.
+    """
+    a, b = s.astype(np.float64), x.astype(np.float64)
+    near: NDArray[np.float64] = a + b
+    back = near - a
+    lost = (a - (near - back)) + (b - back)
+    even = (near.view(np.uint64) & np.uint64(1)) == 0
+    toward = np.where(lost > 0, np.inf, -np.inf)
+    return np.where(np.isfinite(near) & (lost != 0) & even, np.nextafter(near, toward), near)
+
+
+def _holds_float16(x: Single) -> bool:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return bool(np.array_equal(x.astype(np.float16).astype(np.float32), x, equal_nan=True))
