@@ -16,6 +16,7 @@ from fidelity.arithmetic.float16 import IEEE, LARGEST, SMALLEST_NORMAL, Conversi
 
 ALL_BITS = np.arange(65536, dtype=np.uint32).astype(np.uint16)
 VALUES = sorted(Fraction(struct.unpack("<e", struct.pack("<H", bits))[0]) for bits in range(0x7C00))
+GRID = [*VALUES, Fraction(65536)]
 RULES = [
     Conversion(rounding, overflow, subnormals)
     for rounding, overflow, subnormals in itertools.product(
@@ -28,23 +29,22 @@ def exact(x: float, rule: Conversion) -> float:
     """What `x` becomes, by search among all float16 values and the one that would follow the last."""
     if not math.isfinite(x):
         return x
-    grid = [*VALUES, Fraction(65536)]
     size = Fraction(abs(x))
-    above = bisect.bisect_left(grid, size)
-    if above == len(grid):
-        chosen = len(grid) - 1
-    elif grid[above] == size:
+    above = bisect.bisect_left(GRID, size)
+    if above == len(GRID):
+        chosen = len(GRID) - 1
+    elif GRID[above] == size:
         chosen = above
     elif rule.rounding == "toward_zero":
         chosen = above - 1
     else:
-        down, up = size - grid[above - 1], grid[above] - size
+        down, up = size - GRID[above - 1], GRID[above] - size
         # the index is the bit pattern, so an even index is an even significand
         chosen = above if up < down or (up == down and above % 2 == 0) else above - 1
     if chosen == len(VALUES):
         result = float("inf") if rule.overflow == "infinite" else LARGEST
     else:
-        result = float(grid[chosen])
+        result = float(GRID[chosen])
     if rule.subnormals == "flushed" and result < SMALLEST_NORMAL:
         result = 0.0
     return float(np.copysign(result, x))

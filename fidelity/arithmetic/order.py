@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 Dealing = Literal["stride", "block"]
 Combining = Literal["running", "halves", "neighbours", "fours"]
 Tree = int | tuple["Tree", "Tree"]
@@ -52,6 +55,12 @@ class Order:
         """Number of slices, the last one filled up."""
         return -(-terms // self.lanes)
 
+    def sums_of_terms(self, terms: int) -> NDArray[np.int32]:
+        """Which running sum each term goes to, int32 [terms]: lane * parts + part, lanes counted where apart."""
+        place, lane = np.divmod(np.arange(terms), self.lanes)
+        part = place % self.parts if self.dealing == "stride" else place // self.rounds(terms)
+        return np.asarray((lane * self.parts if self.lanes_apart else 0) + part, np.int32)
+
     def rounds(self, terms: int) -> int:
         """Most slices that one partial sum takes."""
         return -(-self.slices(terms) // self.parts)
@@ -79,15 +88,11 @@ def tree(order: Order, terms: int) -> Tree:
     """
     if terms < 1:
         raise ValueError("a sum of no terms has no tree")
-    dealt: dict[tuple[int, int], Tree] = {}
-    rounds = order.rounds(terms)
-    for term in range(terms):
-        place, lane = divmod(term, order.lanes)
-        part = place % order.parts if order.dealing == "stride" else place // rounds
-        key = (lane if order.lanes_apart else 0, part)
+    dealt: dict[int, Tree] = {}
+    for term, key in enumerate(order.sums_of_terms(terms).tolist()):
         dealt[key] = (dealt[key], term) if key in dealt else term
     lanes = order.lanes if order.lanes_apart else 1
-    partial = [[dealt.get((lane, part)) for part in range(order.parts)] for lane in range(lanes)]
+    partial = [[dealt.get(lane * order.parts + part) for part in range(order.parts)] for lane in range(lanes)]
     whole = combined([combined(parts, order.combine, _join) for parts in partial], order.combine_lanes, _join)
     if whole is None:
         raise AssertionError(f"{order} dealt none of {terms} terms")

@@ -58,7 +58,7 @@ def dot(a: Single, b: Single, order: Order, accumulator: Accumulator, *, fused: 
     if a.dtype != np.float32 or b.dtype != np.float32:
         raise TypeError(f"factors are float32 arrays, not {a.dtype} and {b.dtype}")
     half = accumulator.format != "float32"
-    if half and not (_holds_float16(a) and _holds_float16(b)):
+    if half and not (holds_float16(a) and holds_float16(b)):
         raise ValueError("a float16 accumulator multiplies float16 values; convert the factors first (float16.py)")
     if fused and accumulator.format == "float16_corrected":
         raise ValueError("a corrected accumulator has no fused form: the correction needs the rounded product")
@@ -76,7 +76,7 @@ def _total(terms: Wide, order: Order, accumulator: Accumulator) -> Single:
         dealt = _deal(terms, order)  # [rounds, lanes in turn, ..., parts, lanes apart]
         if accumulator.format == "float16_corrected":
             return _corrected(dealt, order, accumulator.conversion)
-        add = _adder(accumulator)
+        add = adder(accumulator)
         sums = np.zeros(dealt.shape[2:], np.float32)
         for step in dealt.reshape(-1, *dealt.shape[2:]):
             sums = add(sums, step)
@@ -121,7 +121,8 @@ def _corrected(dealt: Wide, order: Order, conversion: Conversion) -> Single:
     return round_to_float16(both[..., 0] + both[..., 1], conversion)
 
 
-def _adder(accumulator: Accumulator) -> Callable[[Single, Wide], Single]:
+def adder(accumulator: Accumulator) -> Callable[[Single, Wide], Single]:
+    """How one number is added to a sum that is not corrected, elementwise."""
     if accumulator.format == "float32":
         return _add_float32
     return lambda s, x: round_to_float16(_to_odd(s, x), accumulator.conversion)
@@ -147,6 +148,7 @@ def _to_odd(s: Single, x: Wide) -> NDArray[np.float64]:
     return np.where(np.isfinite(near) & (lost != 0) & even, np.nextafter(near, toward), near)
 
 
-def _holds_float16(x: Single) -> bool:
+def holds_float16(x: Single) -> bool:
+    """Whether every number is a float16 value (or infinite, or NaN)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return bool(np.array_equal(x.astype(np.float16).astype(np.float32), x, equal_nan=True))
