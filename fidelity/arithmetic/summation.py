@@ -108,7 +108,7 @@ def _corrected(dealt: Wide, order: Order, conversion: Conversion) -> Single:
 
     def add(left: Single, right: Wide) -> Single:
         s, x = left[..., 0], right[..., 0].astype(np.float32)
-        t = round_to_float16(_to_odd(s, x), conversion)
+        t = round_to_float16(add_to_odd(s, x), conversion)
         lost = np.where(np.abs(s) >= np.abs(x), (s - t) + x, (x - t) + s)
         return np.stack([t, left[..., 1] + right[..., 1].astype(np.float32) + lost], axis=-1)
 
@@ -125,15 +125,15 @@ def adder(accumulator: Accumulator) -> Callable[[Single, Wide], Single]:
     """How one number is added to a sum that is not corrected, elementwise."""
     if accumulator.format == "float32":
         return _add_float32
-    return lambda s, x: round_to_float16(_to_odd(s, x), accumulator.conversion)
+    return lambda s, x: round_to_float16(add_to_odd(s, x), accumulator.conversion)
 
 
 def _add_float32(s: Single, x: Wide) -> Single:
     """float32 sum of a float32 number and a float32 or (fused) float64 one, rounded once."""
-    return np.asarray(s + x if x.dtype == np.float32 else _to_odd(s, x), np.float32)
+    return np.asarray(s + x if x.dtype == np.float32 else add_to_odd(s, x), np.float32)
 
 
-def _to_odd(s: Single, x: Wide) -> NDArray[np.float64]:
+def add_to_odd(s: Single, x: Wide) -> NDArray[np.float64]:
     """s + x in float64, rounded to odd where it is not exact.
 
     Such a sum rounds again as the exact one would, by any rule, to any format of at most 51 bits
