@@ -35,8 +35,9 @@ def paths() -> tuple[str, ...]:
 
 
 def partial_sums(a: Single, b: Single, parts: NDArray[np.int32], count: int, path: str | None = None) -> Single:
-    """Partial sums [count, M, N] of a [M, K] times b [K, N], float16 values all; term k goes to parts[k].
+    """Partial sums [count, M, N] of a [M, K] times b [K, N] as `padded` gives it; term k goes to parts[k].
 
+    All values are float16 ones.
     Each part is a running float16 sum over its terms in ascending order, from +0, product and sum
     each rounded to the nearest. `path` is one of `paths()`, by default the fastest. Raises
     ValueError for shapes that do not fit or a path that is not there.
@@ -48,14 +49,14 @@ def partial_sums(a: Single, b: Single, parts: NDArray[np.int32], count: int, pat
     (rows, terms), columns = a.shape, b.shape[1]
     if b.shape[0] != terms or parts.shape != (terms,) or (terms and not 0 <= parts.min() <= parts.max() < count):
         raise ValueError(f"a {a.shape}, b {b.shape}, parts {parts.shape} of {count} do not fit each other")
+    if columns % _COLUMNS or not b.flags.c_contiguous:
+        raise ValueError(f"b {b.shape} is not as padded() gives it")
     a = np.ascontiguousarray(a, np.float32)
-    padded = np.zeros((terms, -(-columns // _COLUMNS) * _COLUMNS), np.float32)
-    padded[:, :columns] = b
     term = np.argsort(parts, kind="stable").astype(np.int32)
     start = np.concatenate([[0], np.bincount(parts, minlength=count).cumsum()]).astype(np.int32)
-    sums = np.empty((count, rows, padded.shape[1]), np.float32)
-    addresses = (array.ctypes.data for array in (a, padded, sums, term, start))
-    product = _Product(*addresses, rows, terms, padded.shape[1], count)
+    sums = np.empty((count, rows, columns), np.float32)
+    addresses = (array.ctypes.data for array in (a, b, sums, term, start))
+    product = _Product(*addresses, rows, terms, columns, count)
 
     def run(first: int) -> None:
         last = min(first + _ROWS_A_TASK, rows)
@@ -63,7 +64,17 @@ def partial_sums(a: Single, b: Single, parts: NDArray[np.int32], count: int, pat
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(run, range(0, rows, _ROWS_A_TASK)))
-    return sums[:, :, :columns]
+    return sums
+
+
+def padded(b: Single) -> Single:
+    """`b` [K, N] with zero columns added up to the kernel's width, C-contiguous float32."""
+    columns = -(-b.shape[1] // _COLUMNS) * _COLUMNS
+    if columns == b.shape[1]:
+        return np.ascontiguousarray(b, np.float32)
+    filled = np.zeros((b.shape[0], columns), np.float32)
+    filled[:, : b.shape[1]] = b
+    return filled
 
 
 @cache

@@ -8,11 +8,12 @@ infinity, and truncates the results of reductions, saturating.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 Rounding = Literal["nearest_even", "toward_zero"]
 Overflow = Literal["infinite", "saturate"]
@@ -23,7 +24,7 @@ SMALLEST_NORMAL = 2.0**-14
 _FIRST_BEYOND = 65536.0  # the value after LARGEST, were the exponent range wider
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Conversion:
     """The rule by which a wider number becomes a float16.
 
@@ -66,6 +67,14 @@ def from_float16(half: NDArray[np.float16], subnormals: Subnormals = "kept") -> 
 def round_to_float16(x: NDArray[np.floating[Any]], conversion: Conversion = IEEE) -> NDArray[np.float32]:
     """`to_float16` and back: float32 numbers that are float16 values."""
     return to_float16(x, conversion).astype(np.float32)
+
+
+def rounded(x: NDArray[np.floating[Any]], conversion: Conversion | None) -> NDArray[np.float32]:
+    """`round_to_float16` by a rule that may be None: then the number is rounded to float32 alone."""
+    if conversion is None:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return np.asarray(x, np.float32)
+    return round_to_float16(x, conversion)
 
 
 def flush(half: NDArray[np.float16]) -> NDArray[np.float16]:

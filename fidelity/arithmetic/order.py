@@ -8,11 +8,12 @@ dealt to threads, each thread keeps a running sum, the partial sums are combined
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 Dealing = Literal["stride", "block"]
 Combining = Literal["running", "halves", "neighbours", "fours"]
@@ -21,7 +22,7 @@ T = TypeVar("T")
 _FOURS_UNTIL = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Order:
     """How K terms are added; the default is one running sum from the first term to the last.
 

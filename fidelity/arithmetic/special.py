@@ -15,7 +15,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.arithmetic.elementwise import add, divide, multiply, subtract
 from fidelity.arithmetic.float16 import Conversion, round_to_float16
 from fidelity.arithmetic.summation import add_to_odd
 
@@ -35,7 +34,6 @@ _EXP2 = tuple(
 )
 _TRUNCATED = Conversion("toward_zero")
 _LOG2_E = round_to_float16(np.array(math.log2(math.e)))
-_HALF = np.asarray(0.5, np.float32)
 
 
 def _constant(value: float) -> Single:
@@ -59,14 +57,21 @@ def exp2_gallivm(x: Single) -> Single:
         whole = np.floor(x)
         part = x - whole
         square = part * part
-        even = _fused(square, _fused(square, np.full_like(x, _EXP2[4]), _EXP2[2]), _EXP2[0])
-        odd = _fused(square, _fused(square, np.full_like(x, _EXP2[5]), _EXP2[3]), _EXP2[1])
-        return np.asarray(np.ldexp(_fused(odd, part, even), np.nan_to_num(whole).astype(np.int32)), np.float32)
+        fused = fused_multiply_add
+        even = fused(square, fused(square, np.full_like(x, _EXP2[4]), _EXP2[2]), _EXP2[0])
+        odd = fused(square, fused(square, np.full_like(x, _EXP2[5]), _EXP2[3]), _EXP2[1])
+        return np.asarray(np.ldexp(fused(odd, part, even), np.nan_to_num(whole).astype(np.int32)), np.float32)
 
 
 def exponential(x: Single) -> Single:
     """e^x: x times log2(e), both float16, rounded; then 2 to that, rounded to float16."""
-    return _exp2(multiply(x, _LOG2_E))
+    return _exp2(round_to_float16(x * _LOG2_E))
+
+
+def reciprocal_of_root(x: Single) -> Single:
+    """1 / sqrt(x) in two steps, each rounded to float16; NaN below zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return round_to_float16(np.float32(1) / round_to_float16(np.sqrt(x)))
 
 
 def gelu(x: Single) -> Single:
@@ -74,15 +79,16 @@ def gelu(x: Single) -> Single:
 
     The error function is Abramowitz and Stegun's 7.1.26, by Horner, 1.5e-7 off in exact arithmetic.
     """
-    one = np.ones_like(x)
-    z = multiply(x, _ROOT_HALF)
-    t = divide(one, add(one, multiply(np.abs(z), _P)))
-    horner = multiply(t, _A[0])
-    for a in _A[1:]:
-        horner = multiply(t, add(horner, a))
-    decay = _exp2(multiply(z, multiply(z, -_LOG2_E)))
-    erf = multiply(np.sign(z), subtract(one, multiply(horner, decay)))
-    return multiply(multiply(x, _HALF), add(one, erf))
+    half, one = round_to_float16, np.float32(1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = half(x * _ROOT_HALF)
+        t = half(one / half(one + half(np.abs(z) * _P)))
+        horner = half(t * _A[0])
+        for a in _A[1:]:
+            horner = half(t * half(horner + a))
+        decay = _exp2(half(z * half(z * -_LOG2_E)))
+        erf = half(np.sign(z) * half(one - half(horner * decay)))
+        return half(half(x * np.float32(0.5)) * half(one + erf))
 
 
 def _exp2(x: Single) -> Single:
@@ -90,7 +96,7 @@ def _exp2(x: Single) -> Single:
         return round_to_float16(exp2_gallivm(x))
 
 
-def _fused(a: Single, b: Single, c: Single | np.float32) -> Single:
+def fused_multiply_add(a: Single, b: Single, c: Single | np.float32) -> Single:
     """a * b + c in float32, rounded once: float64 holds the product exactly."""
     product = a.astype(np.float64) * b.astype(np.float64)
     return add_to_odd(np.broadcast_to(np.float32(c), product.shape), product).astype(np.float32)

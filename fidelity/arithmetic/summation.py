@@ -8,11 +8,12 @@ filling up with zeros changes no bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from fidelity.arithmetic.float16 import IEEE, Conversion, round_to_float16
 from fidelity.arithmetic.order import Order, combined
@@ -22,7 +23,7 @@ Wide = NDArray[np.floating[Any]]
 Single = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Accumulator:
     """What a running sum is kept in, and how each addition is rounded into it.
 
@@ -55,6 +56,19 @@ def dot(a: Single, b: Single, order: Order, accumulator: Accumulator, *, fused: 
     Raises TypeError for another dtype, ValueError for no terms, for values that are not float16
     where they must be, and for fused with a corrected accumulator.
     """
+    return combine_partial(partial_products(a, b, order, accumulator, fused=fused), order, accumulator)
+
+
+def partial_products(
+    a: Single,
+    b: Single,
+    order: Order,
+    accumulator: Accumulator,
+    *,
+    fused: bool = False,
+    start: Single | None = None,
+) -> Single:
+    """The running sums of a `dot` before they are combined, as `partial_sums` gives them."""
     if a.dtype != np.float32 or b.dtype != np.float32:
         raise TypeError(f"factors are float32 arrays, not {a.dtype} and {b.dtype}")
     half = accumulator.format != "float32"
@@ -64,23 +78,56 @@ def dot(a: Single, b: Single, order: Order, accumulator: Accumulator, *, fused: 
         raise ValueError("a corrected accumulator has no fused form: the correction needs the rounded product")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if fused:
-            return _total(a.astype(np.float64) * b.astype(np.float64), order, accumulator)
+            return partial_sums(a.astype(np.float64) * b.astype(np.float64), order, accumulator, start)
         product = a * b
-        return _total(round_to_float16(product, accumulator.conversion) if half else product, order, accumulator)
+        kept = round_to_float16(product, accumulator.conversion) if half else product
+        return partial_sums(kept, order, accumulator, start)
 
 
 def _total(terms: Wide, order: Order, accumulator: Accumulator) -> Single:
+    return combine_partial(partial_sums(terms, order, accumulator), order, accumulator)
+
+
+def partial_sums(terms: Wide, order: Order, accumulator: Accumulator, start: Single | None = None) -> Single:
+    """The running sums of `terms` [..., K] before they are combined: float32 [..., parts, lanes].
+
+    `lanes` is 1 unless they are kept apart. A corrected accumulator has one more axis of two, sum
+    and correction. `terms` may be float64 where product and sum are rounded once. `start`, which
+    broadcasts to [...], is what the first of them starts from instead of zero.
+    Raises ValueError for no terms.
+    """
     if terms.ndim == 0 or terms.shape[-1] == 0:
         raise ValueError(f"nothing to add: terms have shape {terms.shape}")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         dealt = _deal(terms, order)  # [rounds, lanes in turn, ..., parts, lanes apart]
-        if accumulator.format == "float16_corrected":
-            return _corrected(dealt, order, accumulator.conversion)
-        add = adder(accumulator)
+        add, dealt = _adding(accumulator, dealt)
         sums = np.zeros(dealt.shape[2:], np.float32)
+        if start is not None:
+            first = sums[..., 0, 0, 0] if accumulator.format == "float16_corrected" else sums[..., 0, 0]
+            first[...] = start
         for step in dealt.reshape(-1, *dealt.shape[2:]):
             sums = add(sums, step)
-        return _combine(sums, order, add)
+        return sums
+
+
+def combine_partial(sums: Single, order: Order, accumulator: Accumulator) -> Single:
+    """What `partial_sums` gave, combined to one sum: float32 [...], in the accumulator's format."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if accumulator.format != "float16_corrected":
+            return _combine(sums, order, adder(accumulator))
+        both = _combine(np.moveaxis(sums, -1, 0), order, _corrected_adder(accumulator.conversion))
+        return round_to_float16(both[0] + both[1], accumulator.conversion)
+
+
+def _adding(accumulator: Accumulator, dealt: Wide) -> tuple[Callable[[Single, Wide], Single], Wide]:
+    """How a term is added to a running sum, and the terms as that wants them."""
+    if accumulator.format != "float16_corrected":
+        return adder(accumulator), dealt
+    add = _corrected_adder(accumulator.conversion)
+    return (
+        lambda left, right: np.moveaxis(add(np.moveaxis(left, -1, 0), np.moveaxis(right, -1, 0)), 0, -1),
+        np.stack([dealt, np.zeros_like(dealt)], axis=-1),
+    )
 
 
 def _deal(terms: Wide, order: Order) -> Wide:
@@ -103,22 +150,16 @@ def _combine(sums: Single, order: Order, add: Callable[[Single, Wide], Single]) 
     return combined([lanes[..., lane] for lane in range(lanes.shape[-1])], order.combine_lanes, add)
 
 
-def _corrected(dealt: Wide, order: Order, conversion: Conversion) -> Single:
-    """Sum and correction travel as one array with a last axis of two."""
+def _corrected_adder(conversion: Conversion) -> Callable[[Single, Wide], Single]:
+    """Adds pairs of sum and correction, which are the first axis."""
 
     def add(left: Single, right: Wide) -> Single:
-        s, x = left[..., 0], right[..., 0].astype(np.float32)
+        s, x = left[0], right[0].astype(np.float32)
         t = round_to_float16(add_to_odd(s, x), conversion)
         lost = np.where(np.abs(s) >= np.abs(x), (s - t) + x, (x - t) + s)
-        return np.stack([t, left[..., 1] + right[..., 1].astype(np.float32) + lost], axis=-1)
+        return np.stack([t, left[1] + right[1].astype(np.float32) + lost])
 
-    sums = np.zeros((*dealt.shape[2:], 2), np.float32)
-    for step in dealt.reshape(-1, *dealt.shape[2:]):
-        sums = add(sums, np.stack([step, np.zeros_like(step)], axis=-1))
-    parts = [sums[..., part, :, :] for part in range(sums.shape[-3])]
-    lanes = combined(parts, order.combine, add)
-    both = combined([lanes[..., lane, :] for lane in range(lanes.shape[-2])], order.combine_lanes, add)
-    return round_to_float16(both[..., 0] + both[..., 1], conversion)
+    return add
 
 
 def adder(accumulator: Accumulator) -> Callable[[Single, Wide], Single]:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fidelity.arithmetic import elementwise, special
 from fidelity.arithmetic.float16 import Conversion, round_to_float16
 from fidelity.arithmetic.matmul import matmul
 from fidelity.arithmetic.order import Order
@@ -22,8 +21,10 @@ from fidelity.devices.discovery import Device
 from fidelity.devices.local import load_outputs, run_job
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_tflite_builder import GraphBuilder, schema
+from ai_edge_litert import schema_py_generated as schema
 from tiny_models import job_folder
+
+from fidelity.tflite.build import GraphBuilder
 
 pytestmark = pytest.mark.gpu_device
 MEASURED = "llvmpipe Mesa 25."

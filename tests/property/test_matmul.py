@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fidelity.arithmetic import compiled
 from fidelity.arithmetic.float16 import Conversion, round_to_float16
-from fidelity.arithmetic.matmul import covers, matmul
+from fidelity.arithmetic.matmul import Right, covers, right_side
+from fidelity.arithmetic.matmul import matmul as product
 from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.summation import Accumulator, dot
 
@@ -21,6 +22,18 @@ ORDERS = (
     Order(lanes=4, lanes_apart=True, parts=3, combine="neighbours"),
     Order(parts=5, dealing="block"),
 )
+
+
+def matmul(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    order: Order,
+    accumulator: Accumulator,
+    *,
+    fused: bool = False,
+) -> NDArray[np.float32]:
+    right: Right = right_side(b)
+    return product(a, right, order, accumulator, fused=fused)
 
 
 def drawn(seed: int, shape: tuple[int, int], spread: int) -> NDArray[np.float32]:
@@ -52,11 +65,13 @@ def test_every_compiled_path_rounds_every_product_and_sum_as_numpy_does(path: st
     every = np.concatenate([every, -every, [np.inf, -np.inf, np.nan]]).astype(np.float32)
     first = np.array([1, 2.0**-14, 65504, 0.1], np.float16).astype(np.float32)
     a = np.stack([first, np.ones(4, np.float32)], axis=1)
-    got = compiled.partial_sums(a, np.stack([np.ones_like(every), every]), np.zeros(2, np.int32), 1, path)[0]
+    b = compiled.padded(np.stack([np.ones_like(every), every]))
+    got = compiled.partial_sums(a, b, np.zeros(2, np.int32), 1, path)[0, :, : every.size]
     with np.errstate(over="ignore", invalid="ignore"):
         expected = (first[:, None].astype(np.float64) + every).astype(np.float16).astype(np.float32)
     assert np.array_equal(got, expected, equal_nan=True)
-    scaled = compiled.partial_sums(first[:, None], every[None], np.zeros(1, np.int32), 1, path)[0]
+    b = compiled.padded(every[None])
+    scaled = compiled.partial_sums(first[:, None], b, np.zeros(1, np.int32), 1, path)[0, :, : every.size]
     with np.errstate(over="ignore", invalid="ignore"):
         expected = (first[:, None].astype(np.float64) * every).astype(np.float16).astype(np.float32)
     assert np.array_equal(scaled, expected, equal_nan=True)

@@ -1,0 +1,82 @@
+"""SOFTMAX over the last axis, in one pass with a running maximum or in two."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidelity.arithmetic.float16 import IEEE, rounded
+from fidelity.arithmetic.observe import Observer, unobserved
+from fidelity.arithmetic.rules import Share, Softmax, chosen
+from fidelity.arithmetic.special import exp2_gallivm, exponential, fused_multiply_add
+from fidelity.arithmetic.summation import combine_partial, partial_sums
+
+Single = NDArray[np.float32]
+_LOG2_E = np.float32(1.442695040888963)
+
+
+def softmax(x: Single, rule: Softmax, observe: Observer = unobserved) -> Single:
+    """e^(x - max) / sum of them over the last axis of float32 x [..., K]; rows are all leading axes.
+
+    NaN where a row holds NaN or +infinity.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    share = chosen(rule.shares, rows=rows.shape[0], columns=1, terms=rows.shape[1])
+    with np.errstate(all="ignore"):
+        whole = (_online if rule.passes == "online" else _two_pass)(rows, rule, share, observe)
+    return whole.reshape(x.shape)
+
+
+def _two_pass(rows: Single, rule: Softmax, share: Share, observe: Observer) -> Single:
+    difference = rounded(rows - rows.max(axis=1, keepdims=True), rule.steps)
+    observe("difference", difference)
+    power = rounded(_power(difference, rule), rule.steps)
+    observe("power", power)
+    partial = partial_sums(power, rule.order, rule.accumulator)
+    observe("sum", partial)
+    sums = combine_partial(partial, rule.order, rule.accumulator)[:, np.newaxis]
+    observe("sum", sums)
+    if share.quotient is None:
+        return rounded(power / sums, share.stored)
+    return rounded(power * rounded(np.float32(1) / sums, share.quotient), share.stored)
+
+
+def _online(rows: Single, rule: Softmax, share: Share, observe: Observer) -> Single:
+    greatest, sums = running_statistics(rows, rule)
+    observe("greatest", greatest)
+    observe("sum", sums)
+    reciprocal = (np.float32(1) / sums)[:, np.newaxis]
+    if share.quotient is None:
+        return rounded(_power(rows - greatest[:, np.newaxis], rule) * reciprocal, share.stored)
+    power = exponential(rounded(rows - rounded(greatest, IEEE)[:, np.newaxis], IEEE))
+    observe("power", power)
+    return rounded(power * rounded(reciprocal, share.quotient), share.stored)
+
+
+def running_statistics(rows: Single, rule: Softmax) -> tuple[Single, Single]:
+    """Greatest and sum of e^(x - greatest) of every row of [rows, K], float32 [rows] each.
+
+    `rule.lanes` channels at a time: when the maximum moves, the sum so far is rescaled and the
+    slice's own sum added in one fused multiply-add.
+    """
+    short = -rows.shape[1] % rule.lanes
+    filled = np.concatenate([rows, np.full((rows.shape[0], short), -np.inf, np.float32)], axis=1)
+    greatest = filled[:, 0].copy()
+    sums = np.zeros(rows.shape[0], np.float32)
+    for first in range(0, filled.shape[1], rule.lanes):
+        part = filled[:, first : first + rule.lanes]
+        moved = np.maximum(greatest, part.max(axis=1))
+        powers = np.where(np.isneginf(part), np.float32(0), _power(part - moved[:, np.newaxis], rule))
+        here = powers[:, 0]
+        for lane in range(1, rule.lanes):
+            here = here + powers[:, lane]
+        sums = fused_multiply_add(sums, _power(greatest - moved, rule), here)
+        greatest = moved
+    return greatest, sums
+
+
+def _power(x: Single, rule: Softmax) -> Single:
+    """e^x in float32."""
+    if rule.exponential == "exp2_gallivm":
+        return exp2_gallivm(x * _LOG2_E)
+    return np.exp(x.astype(np.float64)).astype(np.float32)
