@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fidelity.compare.comparison import Comparison, compare
+from fidelity.compare.expectation import Expectation, ProfileId, expected_outputs
 from fidelity.compare.judgement import Judgement
 from fidelity.compare.policy import Policy, load_policy
 from fidelity.compare.run_facts import RunFacts, RunKind
@@ -70,10 +71,21 @@ def verdict(
     *,
     kind: RunKind = GPU_FP16,
     policy: Policy = POLICY,
+    expected: Arrays | None = None,
     **changes: object,
 ) -> Judgement:
-    """compare, then judge, with everything else in order."""
-    return judge(measured(actual, reference), facts(kind, **changes), policy)
+    """compare, then judge, with everything else in order; `expected` is what the emulation gives."""
+    of = None if expected is None else expectation(actual, expected, reference)
+    return judge(measured(actual, reference), facts(kind, **changes), policy, expectation=of)
+
+
+def expectation(actual: Arrays, expected: Arrays, reference: Arrays | None = None, **changes: object) -> Expectation:
+    """What the gate records of a run with these expected outputs."""
+    truth = references() if reference is None else reference
+    profile = ProfileId(name="gpu-of-the-tests", sha256="ef" * 32, measured=True)
+    rows = expected_outputs(actual, expected, truth, truth)
+    whole = Expectation(profile=profile, outputs=rows, comparison=measured(expected, reference))
+    return whole.model_copy(update=changes)
 
 
 def measured(actual: Arrays, reference: Arrays | None = None) -> Comparison:

@@ -34,7 +34,7 @@ PERFECT = as_run(references())
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_sound_run_of_each_kind_passes_without_a_finding(kind: RunKind) -> None:
-    judgement = verdict(PERFECT, kind=kind)
+    judgement = verdict(PERFECT, kind=kind, expected=PERFECT)
     assert judgement.passed, judgement.findings
     assert judgement.findings == ()
     assert all(check.passed for check in judgement.checks)
@@ -240,7 +240,7 @@ def test_a_finding_from_elsewhere_counts() -> None:
     assert (finding.code, finding.severity, finding.inputs) == ("identical_to_cpu", "suspicious", NAMES)
     judgement = judge(measured(PERFECT), facts(), POLICY, also=same)
     assert judgement.passed
-    assert codes(judgement, "suspicious") == {"identical_to_cpu"}
+    assert codes(judgement, "suspicious") == {"identical_to_cpu", "no_profile"}
     failing = finding.model_copy(update={"severity": "fail"})
     assert not judge(measured(PERFECT), facts(), POLICY, also=(failing,)).passed
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fidelity.compare.comparison import Comparison, OutputComparison, SetComparison
+from fidelity.compare.expectation import Expectation
 from fidelity.compare.judgement import Check
-from fidelity.compare.metrics import OUTPUT_METRICS
+from fidelity.compare.metrics import ERROR_RATIO, OUTPUT_METRICS
 from fidelity.compare.metrics.outcome import Undefined
 from fidelity.compare.policy import Limit
 
@@ -38,6 +39,27 @@ def check_limits(comparison: Comparison, limits: Mapping[str, Limit]) -> tuple[C
         for name in names
         for metric, limit in limits.items()
     )
+
+
+def check_ratio(comparison: Comparison, expectation: Expectation, limit: Limit) -> tuple[Check, ...]:
+    """The limit on the error ratio, one Check for each output, over every input that was asked for.
+
+    None at all where the emulator lacks an operation. An input without a ratio fails the Check.
+    """
+    if expectation.lacking is not None:
+        return ()
+    names = sorted({r.output for r in comparison.outputs} | {r.output for r in comparison.sets})
+    return tuple(_check(ERROR_RATIO.name, name, limit, _ratios(comparison, expectation, name)) for name in names)
+
+
+def _ratios(comparison: Comparison, expectation: Expectation, output: str) -> list[_Reading]:
+    found = {record.input: record for record in expectation.outputs if record.output == output}
+    nothing = Undefined(cause="empty", why="nothing was measured")
+    absent = [name for name in comparison.asked if name not in found]
+    return [
+        *(_Reading(record.ratio, record.undefined, inputs=(name,), index=()) for name, record in found.items()),
+        *(_Reading(None, nothing, inputs=(name,), index=()) for name in absent),
+    ]
 
 
 def _readings(comparison: Comparison, metric: str, output: str) -> list[_Reading]:

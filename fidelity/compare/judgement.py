@@ -28,6 +28,16 @@ FindingCode = Literal[
     "undefined_metric",
     "collapse",
     "identical_to_cpu",
+    "no_profile",  # nobody has measured this device's arithmetic, so nothing is expected of it
+    "emulator_lacks",  # an operation that cannot be emulated, so nothing is expected of the output
+    "worse_than_expected",  # more error than the device's arithmetic explains
+    "zero_expected_error",  # an error where the arithmetic makes none
+    "non_finite_expected",
+    "as_expected",  # outside a fixed limit, as the device's arithmetic must be
+    "expected_collapse",  # what the arithmetic must give has nothing to do with the input
+    "better_than_expected",  # less error than the arithmetic can give: the profile is another device's
+    "overflow",  # a site that overflows when emulated
+    "no_reference",  # a prediction that was held against nothing
 ]
 
 

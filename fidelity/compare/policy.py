@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS, OutputMetric, SetMetric
+from fidelity.compare.metrics import ERROR_RATIO, METRICS, OutputMetric, SetMetric, ThreeWayMetric
 from fidelity.compare.run_facts import RunKind
 from fidelity.errors import BadInput
 from fidelity.record import Record, describe
@@ -52,16 +53,15 @@ class Limit(Record):
 
 def _sound(limits: dict[str, Limit]) -> dict[str, Limit]:
     for name, limit in limits.items():
-        metric: OutputMetric | SetMetric | None = OUTPUT_METRICS.get(name) or SET_METRICS.get(name)
+        metric = METRICS.get(name)
         if metric is None:
-            known = ", ".join([*OUTPUT_METRICS, *SET_METRICS])
-            raise ValueError(f"unknown metric {name!r}; known are {known}")
+            raise ValueError(f"unknown metric {name!r}; known are {', '.join(METRICS)}")
         if problem := _unsound(metric, limit):
             raise ValueError(f"metric {name!r}: {problem}")
     return limits
 
 
-def _unsound(metric: OutputMetric | SetMetric, limit: Limit) -> str | None:
+def _unsound(metric: OutputMetric | SetMetric | ThreeWayMetric, limit: Limit) -> str | None:
     """Why the limit is on the wrong side, can never fail or can never pass; None when it is sound."""
     scale = metric.scale
     problems = (
@@ -121,6 +121,8 @@ class Policy(Record):
                 raise ValueError(f"runs: {run.kind}: an unknown precision cannot have limits")
             if not set(ENOUGH) & (set(run.limits) | set(self.every_run)):
                 raise ValueError(f"runs: {run.kind}: limits neither {' nor '.join(ENOUGH)}")
+            if run.kind.precision != "fp16" and ERROR_RATIO.name in (*run.limits, *self.every_run):
+                raise ValueError(f"runs: {run.kind}: {ERROR_RATIO.name} is for runs in fp16: no other is emulated")
         return self
 
     def limits_of(self, kind: RunKind) -> dict[str, Limit] | None:
@@ -129,6 +131,11 @@ class Policy(Record):
             if run.kind == kind:
                 return {**self.every_run, **run.limits}
         return None
+
+
+def fixed_limits(limits: Mapping[str, Limit]) -> dict[str, Limit]:
+    """The limits on the outputs themselves, without the one on how they compare with the expected ones."""
+    return {name: limit for name, limit in limits.items() if name != ERROR_RATIO.name}
 
 
 def load_policy(which: str | Path = DEFAULT) -> Policy:

@@ -10,12 +10,13 @@ from math import inf
 from fidelity.compare.metrics.common_component import centred_correlation, input_dependence, input_signal
 from fidelity.compare.metrics.correlation import correlation
 from fidelity.compare.metrics.cosine import cosine
+from fidelity.compare.metrics.error_ratio import error_ratio
 from fidelity.compare.metrics.frozen_share import frozen_share
 from fidelity.compare.metrics.largest_absolute_error import largest_absolute_error
 from fidelity.compare.metrics.largest_relative_error import largest_relative_error
 from fidelity.compare.metrics.line_fit import offset, slope
 from fidelity.compare.metrics.median_error import median_error
-from fidelity.compare.metrics.metric import OutputMetric, Scale, SetMetric
+from fidelity.compare.metrics.metric import OutputMetric, Scale, SetMetric, ThreeWayMetric
 from fidelity.compare.metrics.misplacement import misplacement
 from fidelity.compare.metrics.nearest_neighbour import (
     nearest_neighbour_agreement,
@@ -81,5 +82,21 @@ _OVER_SET = (
 
 OUTPUT_METRICS = {metric.name: metric for metric in _PER_OUTPUT}
 SET_METRICS = {metric.name: metric for metric in _OVER_SET}
+ERROR_RATIO = ThreeWayMetric("error_ratio", error_ratio, Scale("lower", ideal=1, unit="", least=0, greatest=inf))
+METRICS: dict[str, OutputMetric | SetMetric | ThreeWayMetric] = {
+    **OUTPUT_METRICS,
+    **SET_METRICS,
+    ERROR_RATIO.name: ERROR_RATIO,
+}
+"""Every metric that a policy may limit."""
 
-__all__ = ["OUTPUT_METRICS", "SET_METRICS", "OutputMetric", "Scale", "SetMetric"]
+__all__ = [
+    "ERROR_RATIO",
+    "METRICS",
+    "OUTPUT_METRICS",
+    "SET_METRICS",
+    "OutputMetric",
+    "Scale",
+    "SetMetric",
+    "ThreeWayMetric",
+]

@@ -9,6 +9,7 @@ from typing import Literal
 from fidelity.compare.metrics.outcome import Outcome, RealArray
 
 OutputFunction = Callable[[RealArray, RealArray], Outcome]
+ThreeWayFunction = Callable[[RealArray, RealArray, RealArray], Outcome]
 SetFunction = Callable[[Mapping[str, RealArray], Mapping[str, RealArray]], Outcome]
 
 Better = Literal["higher", "lower", "nearer"]
@@ -35,6 +36,20 @@ class OutputMetric:
 
     name: str
     function: OutputFunction
+    scale: Scale
+
+    @property
+    def meaning(self) -> str:
+        """One line for a person: the first of the function's docstring."""
+        return _first_line(self.function)
+
+
+@dataclass(frozen=True)
+class ThreeWayMetric:
+    """A metric of one output of one input: `function(actual, expected, truth)`."""
+
+    name: str
+    function: ThreeWayFunction
     scale: Scale
 
     @property

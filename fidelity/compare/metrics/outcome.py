@@ -25,11 +25,13 @@ Cause = Literal[
     "not_real",  # complex, text, objects: not numbers that can be widened to float64
     "non_finite_actual",
     "non_finite_reference",
+    "non_finite_expected",
     "out_of_range",  # beyond float32's range, or so small that float64 squares vanish
     "zero_actual",
     "zero_reference",
     "constant_actual",
     "constant_reference",
+    "zero_expected_error",  # the emulated device has no error, and the device has
     "inputs_alike",  # the reference itself does not depend on the input
     "too_few_inputs",
 ]
