@@ -29,7 +29,8 @@ class Order:
     `lanes` neighbouring terms form a slice; a last, shorter one is filled with zeros. Slice s goes
     to partial sum s mod `parts` (stride) or to s div ceil(slices / parts) (block). Within one
     partial sum the terms of a slice follow each other, unless `lanes_apart`: then every lane has
-    a sum of its own to the end. Partial sums are combined first, lanes last.
+    a sum of its own to the end. What is combined `first` are the partial sums of each lane, or the
+    lanes of each partial sum.
 
     Combining n values: `running` one after the other; `halves` the i-th with the i-th of the upper
     half; `neighbours` in pairs (with one partial sum a term, this is pairwise summation); `fours`
@@ -45,12 +46,15 @@ class Order:
     dealing: Dealing = "stride"
     combine: Combining = "running"
     combine_lanes: Combining = "running"
+    first: Literal["parts", "lanes"] = "parts"
 
     def __post_init__(self) -> None:
         if self.lanes < 1 or self.parts < 1:
             raise ValueError(f"lanes and parts are counts from 1 on, not {self.lanes} and {self.parts}")
         if self.lanes_apart and self.lanes == 1:
             raise ValueError("a single lane cannot be kept apart; give lanes, or leave lanes_apart out")
+        if self.first == "lanes" and not self.lanes_apart:
+            raise ValueError("lanes that are not apart cannot be combined first")
 
     def slices(self, terms: int) -> int:
         """Number of slices, the last one filled up."""
@@ -65,6 +69,14 @@ class Order:
     def rounds(self, terms: int) -> int:
         """Most slices that one partial sum takes."""
         return -(-self.slices(terms) // self.parts)
+
+
+def combined_grid(lanes: Sequence[Sequence[T]], order: Order, add: Callable[[T, T], T]) -> T:
+    """Partial sums by lane and part, at least one, added as `order` combines them."""
+    if order.first == "lanes":
+        parts = [combined(part, order.combine_lanes, add) for part in zip(*lanes, strict=True)]
+        return combined(parts, order.combine, add)
+    return combined([combined(parts, order.combine, add) for parts in lanes], order.combine_lanes, add)
 
 
 def combined(values: Sequence[T], how: Combining, add: Callable[[T, T], T]) -> T:
@@ -94,7 +106,7 @@ def tree(order: Order, terms: int) -> Tree:
         dealt[key] = (dealt[key], term) if key in dealt else term
     lanes = order.lanes if order.lanes_apart else 1
     partial = [[dealt.get(lane * order.parts + part) for part in range(order.parts)] for lane in range(lanes)]
-    whole = combined([combined(parts, order.combine, _join) for parts in partial], order.combine_lanes, _join)
+    whole = combined_grid(partial, order, _join)
     if whole is None:
         raise AssertionError(f"{order} dealt none of {terms} terms")
     return whole

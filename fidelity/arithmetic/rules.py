@@ -22,8 +22,11 @@ PRODUCTS = ("FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D")
 SUMS = ("SUM", "MEAN")
 SOFTMAX = "SOFTMAX"
 POWER = "POW"
-KINDS = (*BINARY, POWER, *UNARY, *PRODUCTS, *SUMS, SOFTMAX)
-"""What a profile can have a rule for. Operations that only move or choose numbers need none."""
+LAYER_NORM = "LAYER_NORM"
+KINDS = (*BINARY, POWER, *UNARY, *PRODUCTS, *SUMS, SOFTMAX, LAYER_NORM)
+"""What a profile can have a rule for. Operations that only move or choose numbers need none.
+
+LAYER_NORM is no operation of the schema but a group of them that a delegate may take for one."""
 
 Variable = Literal["rows", "columns", "terms", "slices"]
 """Of a product: rows and columns of the result, terms of each sum. Of a sum: results, 1, terms.
@@ -31,23 +34,27 @@ Variable = Literal["rows", "columns", "terms", "slices"]
 
 
 class Range(Record):
-    """Whole numbers from `at_least` to `at_most`, both included; an open side is left out."""
+    """Whole numbers from `at_least` to `at_most`, both included; an open side is left out.
+    With `multiple_of`, only its multiples among them."""
 
     at_least: int | None = None
     at_most: int | None = None
+    multiple_of: Annotated[int | None, Field(ge=2)] = None
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
         low, high = self.at_least, self.at_most
-        if low is None and high is None:
-            raise ValueError("a range needs at_least, at_most or both")
+        if low is None and high is None and self.multiple_of is None:
+            raise ValueError("a range needs at_least, at_most or multiple_of")
         if low is not None and high is not None and low > high:
             raise ValueError(f"a range from {low} to {high} holds nothing")
         return self
 
     def holds(self, number: int) -> bool:
         """Whether `number` lies in the range."""
-        return (self.at_least is None or number >= self.at_least) and (self.at_most is None or number <= self.at_most)
+        low = 0 if self.at_least is None else self.at_least
+        high = number if self.at_most is None else self.at_most
+        return low <= number <= high and (self.multiple_of is None or number % self.multiple_of == 0)
 
 
 class Case(Record):
@@ -72,11 +79,13 @@ class Share(Record):
 
     `quotient` None: the power, computed again in float32, times float32(1 / sum). With a Conversion:
     the power exp(x - max) and 1 / sum are float16, the latter converted so, and so is their product.
+    `stored_absorbed`: as in Reduction.
     """
 
     when: dict[Variable, Range] = Field(default_factory=dict)
     quotient: Conversion | None = None
     stored: Conversion | None = None
+    stored_absorbed: Conversion | None = None
 
 
 AnyCase = TypeVar("AnyCase", Case, MeanCase, Share)
@@ -113,7 +122,7 @@ class Elementwise(Record):
     division: Literal["quotient", "reciprocal"] = "quotient"
 
 
-FunctionName = Literal["exact", "reciprocal_of_root", "exp2_of_product", "abramowitz_stegun", "root_at_half"]
+FunctionName = Literal["exact", "reciprocal_of_root", "exp2_of_product", "abramowitz_stegun", "exp2_of_log2"]
 
 
 class Function(Record):
@@ -140,12 +149,20 @@ class Function(Record):
         return exceptions
 
 
+Merged = Literal["ADD", "MUL"]
+
+
 class Product(Record):
     """Sums of products. Factors are converted to the accumulator's format first.
 
     `cases` empty: float32 sums in whatever order the host's library takes, so that a prediction
     holds to rounding and not to the bit. `fused`: product and sum are rounded once. The bias is
     added to the finished sum (`last`) or starts it (`first`).
+
+    A delegate may take constants of one number, or of one a channel, that stand next to a product with
+    weights into the weights and the bias, in float32 and before these are converted: kind by kind in
+    the order of `merges_before`, where the input has more than one position between its first and
+    last axis, then of `merges_after`.
     """
 
     rule: Literal["product"] = "product"
@@ -153,6 +170,8 @@ class Product(Record):
     fused: bool = False
     cases: Annotated[tuple[Case, ...], Field(validate_default=True)] = ()
     bias: Literal["last", "first"] = "last"
+    merges_before: tuple[Merged, ...] = ()
+    merges_after: tuple[Merged, ...] = ()
     stored: Conversion | None = None
 
     _check = field_validator("cases")(_closed)
@@ -189,8 +208,8 @@ class Reduction(Record):
 class Softmax(Record):
     """e^(x - max) over their sum, over the last axis.
 
-    `online`: one pass in slices of `lanes` with a running maximum and a float32 sum, rescaled with a
-    fused multiply-add when the maximum moves. `two_pass`: the maximum first; then differences and
+    `online`: one pass in slices of `lanes` with a running maximum and a float32 sum, rescaled when
+    the maximum moves. `two_pass`: the maximum first; then differences and
     powers rounded by `steps`, their sum in `accumulator` and `order`, and a quotient.
     """
 
@@ -206,7 +225,26 @@ class Softmax(Record):
     _check = field_validator("shares")(_closed)
 
 
-Rule = Annotated[Elementwise | Function | Product | Reduction | Softmax, Field(discriminator="rule")]
+class LayerNorm(Record):
+    """(x - mean) / sqrt(variance + eps) over the last axis, computed as one operation in float32.
+
+    For the group MEAN, SUB, MUL of the difference with itself, MEAN, ADD of one constant, RSQRT,
+    MUL, with dimensions kept; a profile without this rule computes each by itself. The variance is
+    the mean of `squares` less the squared mean (which cancels where the mean is large), or the mean
+    of squared `deviations`. Sums are multiplied by float32(1 / K). `stored_absorbed` replaces
+    `stored` where an elementwise operation is computed together with it, as its only reader.
+    """
+
+    rule: Literal["layer_norm"] = "layer_norm"
+    variance: Literal["squares", "deviations"] = "deviations"
+    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+    stored: Conversion | None = None
+    stored_absorbed: Conversion | None = None
+
+    _check = field_validator("cases")(_closed)
+
+
+Rule = Annotated[Elementwise | Function | Product | Reduction | Softmax | LayerNorm, Field(discriminator="rule")]
 
 RULE_OF: dict[str, type[Record]] = {
     **dict.fromkeys(BINARY, Elementwise),
@@ -214,5 +252,6 @@ RULE_OF: dict[str, type[Record]] = {
     **dict.fromkeys(PRODUCTS, Product),
     **dict.fromkeys(SUMS, Reduction),
     SOFTMAX: Softmax,
+    LAYER_NORM: LayerNorm,
 }
 """The rule that each kind of operation takes."""

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from fidelity.arithmetic.float16 import IEEE, Conversion, round_to_float16
-from fidelity.arithmetic.order import Order, combined
+from fidelity.arithmetic.float16 import IEEE, Conversion, holds_float16, round_to_float16
+from fidelity.arithmetic.observe import Observer, unobserved
+from fidelity.arithmetic.order import Order, combined_grid
 
 Format = Literal["float16", "float16_corrected", "float32"]
 Wide = NDArray[np.floating[Any]]
@@ -67,6 +68,7 @@ def partial_products(
     *,
     fused: bool = False,
     start: Single | None = None,
+    observe: Observer = unobserved,
 ) -> Single:
     """The running sums of a `dot` before they are combined, as `partial_sums` gives them."""
     if a.dtype != np.float32 or b.dtype != np.float32:
@@ -78,22 +80,29 @@ def partial_products(
         raise ValueError("a corrected accumulator has no fused form: the correction needs the rounded product")
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         if fused:
-            return partial_sums(a.astype(np.float64) * b.astype(np.float64), order, accumulator, start)
+            return partial_sums(a.astype(np.float64) * b.astype(np.float64), order, accumulator, start, observe)
         product = a * b
         kept = round_to_float16(product, accumulator.conversion) if half else product
-        return partial_sums(kept, order, accumulator, start)
+        return partial_sums(kept, order, accumulator, start, observe)
 
 
 def _total(terms: Wide, order: Order, accumulator: Accumulator) -> Single:
     return combine_partial(partial_sums(terms, order, accumulator), order, accumulator)
 
 
-def partial_sums(terms: Wide, order: Order, accumulator: Accumulator, start: Single | None = None) -> Single:
+def partial_sums(
+    terms: Wide,
+    order: Order,
+    accumulator: Accumulator,
+    start: Single | None = None,
+    observe: Observer = unobserved,
+) -> Single:
     """The running sums of `terms` [..., K] before they are combined: float32 [..., parts, lanes].
 
     `lanes` is 1 unless they are kept apart. A corrected accumulator has one more axis of two, sum
     and correction. `terms` may be float64 where product and sum are rounded once. `start`, which
     broadcasts to [...], is what the first of them starts from instead of zero.
+    `observe` is shown the largest magnitude that each of them reached.
     Raises ValueError for no terms.
     """
     if terms.ndim == 0 or terms.shape[-1] == 0:
@@ -105,8 +114,12 @@ def partial_sums(terms: Wide, order: Order, accumulator: Accumulator, start: Sin
         if start is not None:
             first = sums[..., 0, 0, 0] if accumulator.format == "float16_corrected" else sums[..., 0, 0]
             first[...] = start
+        peaks = np.zeros_like(sums)
         for step in dealt.reshape(-1, *dealt.shape[2:]):
             sums = add(sums, step)
+            if observe is not unobserved:
+                np.maximum(peaks, np.abs(sums), out=peaks)
+        observe("peak", peaks[..., 0] if accumulator.format == "float16_corrected" else peaks)
         return sums
 
 
@@ -146,8 +159,8 @@ def _deal(terms: Wide, order: Order) -> Wide:
 
 def _combine(sums: Single, order: Order, add: Callable[[Single, Wide], Single]) -> Single:
     """Partial sums [..., parts, lanes] to [...]."""
-    lanes = combined([sums[..., part, :] for part in range(sums.shape[-2])], order.combine, add)
-    return combined([lanes[..., lane] for lane in range(lanes.shape[-1])], order.combine_lanes, add)
+    lanes = [[sums[..., part, lane] for part in range(sums.shape[-2])] for lane in range(sums.shape[-1])]
+    return combined_grid(lanes, order, add)
 
 
 def _corrected_adder(conversion: Conversion) -> Callable[[Single, Wide], Single]:
@@ -187,9 +200,3 @@ def add_to_odd(s: Single, x: Wide) -> NDArray[np.float64]:
     even = (near.view(np.uint64) & np.uint64(1)) == 0
     toward = np.where(lost > 0, np.inf, -np.inf)
     return np.where(np.isfinite(near) & (lost != 0) & even, np.nextafter(near, toward), near)
-
-
-def holds_float16(x: Single) -> bool:
-    """Whether every number is a float16 value (or infinite, or NaN)."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return bool(np.array_equal(x.astype(np.float16).astype(np.float32), x, equal_nan=True))

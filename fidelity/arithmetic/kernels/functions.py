@@ -49,11 +49,10 @@ def unary(kind: str, x: Single, rule: Function) -> Single:
 
 
 def power(x: Single, exponent: Single, rule: Function) -> Single:
-    """x to the exponent, elementwise, in float64 rounded once; by the root where the exponent is 1/2 and the
-    rule says so. NaN for a negative base and a fraction."""
+    """x to the exponent, float32 arrays that broadcast; NaN for a negative base and a fraction."""
     with np.errstate(all="ignore"):
-        if rule.function == "root_at_half" and np.all(exponent == np.float32(0.5)):
-            return rounded(np.broadcast_to(np.sqrt(x), np.broadcast_shapes(x.shape, exponent.shape)), rule.stored)
+        if rule.function == "exp2_of_log2":
+            return rounded(special.power(x, exponent), rule.stored)
         return rounded(np.power(x.astype(np.float64), exponent.astype(np.float64)), rule.stored)
 
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fidelity.arithmetic import compiled
 from fidelity.arithmetic.float16 import IEEE, rounded
 from fidelity.arithmetic.observe import Observer, unobserved
+from fidelity.arithmetic.packed import softmax_statistics
 from fidelity.arithmetic.rules import Share, Softmax, chosen
-from fidelity.arithmetic.special import exp2_gallivm, exponential, fused_multiply_add
-from fidelity.arithmetic.summation import combine_partial, partial_sums
+from fidelity.arithmetic.running import running_sums
+from fidelity.arithmetic.special import exp2_gallivm, exponential
+from fidelity.arithmetic.summation import combine_partial
 
 Single = NDArray[np.float32]
 _LOG2_E = np.float32(1.442695040888963)
 
 
-def softmax(x: Single, rule: Softmax, observe: Observer = unobserved) -> Single:
+def softmax(x: Single, rule: Softmax, *, absorbed: bool = False, observe: Observer = unobserved) -> Single:
     """e^(x - max) / sum of them over the last axis of float32 x [..., K]; rows are all leading axes.
 
-    NaN where a row holds NaN or +infinity.
+    NaN where a row holds NaN or +infinity. `absorbed`: an elementwise operation is computed together
+    with this one, as its only reader.
     """
     rows = x.reshape(-1, x.shape[-1])
     share = chosen(rule.shares, rows=rows.shape[0], columns=1, terms=rows.shape[1])
+    if absorbed and share.stored_absorbed is not None:
+        share = share.model_copy(update={"stored": share.stored_absorbed})
     with np.errstate(all="ignore"):
         whole = (_online if rule.passes == "online" else _two_pass)(rows, rule, share, observe)
     return whole.reshape(x.shape)
@@ -32,8 +38,7 @@ def _two_pass(rows: Single, rule: Softmax, share: Share, observe: Observer) -> S
     observe("difference", difference)
     power = rounded(_power(difference, rule), rule.steps)
     observe("power", power)
-    partial = partial_sums(power, rule.order, rule.accumulator)
-    observe("sum", partial)
+    partial = running_sums(power, rule.order, rule.accumulator, observe)
     sums = combine_partial(partial, rule.order, rule.accumulator)[:, np.newaxis]
     observe("sum", sums)
     if share.quotient is None:
@@ -56,9 +61,11 @@ def _online(rows: Single, rule: Softmax, share: Share, observe: Observer) -> Sin
 def running_statistics(rows: Single, rule: Softmax) -> tuple[Single, Single]:
     """Greatest and sum of e^(x - greatest) of every row of [rows, K], float32 [rows] each.
 
-    `rule.lanes` channels at a time: when the maximum moves, the sum so far is rescaled and the
-    slice's own sum added in one fused multiply-add.
+    `rule.lanes` channels at a time: when the maximum moves, the sum so far is rescaled; then the
+    slice's own sum is added.
     """
+    if compiled.path() is not None and rule.exponential == "exp2_gallivm":
+        return softmax_statistics(rows, rule.lanes)
     short = -rows.shape[1] % rule.lanes
     filled = np.concatenate([rows, np.full((rows.shape[0], short), -np.inf, np.float32)], axis=1)
     greatest = filled[:, 0].copy()
@@ -70,7 +77,7 @@ def running_statistics(rows: Single, rule: Softmax) -> tuple[Single, Single]:
         here = powers[:, 0]
         for lane in range(1, rule.lanes):
             here = here + powers[:, lane]
-        sums = fused_multiply_add(sums, _power(greatest - moved, rule), here)
+        sums = sums * _power(greatest - moved, rule) + here
         greatest = moved
     return greatest, sums
 

@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.arithmetic.float16 import rounded
-from fidelity.arithmetic.kernels import products
-from fidelity.arithmetic.matmul import Right
+from fidelity.arithmetic.float16 import Conversion, rounded
+from fidelity.arithmetic.kernels.layer_norm import layer_norm
 from fidelity.arithmetic.observe import Observer, unobserved
 from fidelity.arithmetic.profile import Profile
-from fidelity.arithmetic.rules import Product
+from fidelity.arithmetic.rules import LAYER_NORM, LayerNorm
 from fidelity.errors import BadInput
-from fidelity.tflite.emulation.absorption import absorption
+from fidelity.tflite.emulation.constants import Constants
 from fidelity.tflite.emulation.movement import MOVES
 from fidelity.tflite.emulation.operations import COMPUTED, Call
-from fidelity.tflite.structure import Graph, Operator, Tensor
-from fidelity.tflite.walk import static_tensors
+from fidelity.tflite.emulation.schedule import Step, schedule
+from fidelity.tflite.structure import Graph, Operator
 
 Array = NDArray[Any]
-_WEIGHTED = ("FULLY_CONNECTED", "CONV_2D")
 Watch = Callable[[Operator], Observer]
 """Gives the observer of one operator's inner sites and result."""
 
@@ -50,27 +48,26 @@ class Emulated:
     unreached: tuple[int, ...] = ()
 
 
-def _unwatched(op: Operator) -> Observer:
+def unwatched(op: Operator) -> Observer:
+    """Looks at no operator."""
     return unobserved
 
 
 class Emulator:
-    """A graph made ready under a profile: constants converted and weights laid out once for any number of runs."""
+    """A graph made ready under a profile: constants converted and weights laid out once for any number of runs.
+
+    Raises BadInput when the signature is not there.
+    """
 
     def __init__(self, graph: Graph, profile: Profile, signature: str | None = None) -> None:
-        """Raises BadInput when the signature is not there, or its subgraph is not the first."""
         self.graph, self.profile = graph, profile
         self.signature = graph.signature(signature)
         self._subgraph = graph.subgraphs[self.signature.subgraph]
-        self._absorption = absorption(self._subgraph, profile)
-        self._static_tensors = static_tensors(self._subgraph)
-        self._static: dict[int, Array] = {}
-        self._weights: dict[int, Right] = {}
-        self._last_reader = {
-            tensor: readers[-1].index for tensor, readers in self._subgraph.consumers.items() if readers
-        }
+        self._constants = Constants(graph, self._subgraph, profile)
+        self.steps = schedule(self._subgraph, profile)
+        self._last_reader = {index: place for place, step in enumerate(self.steps) for index in step.reads}
 
-    def run(self, inputs: Mapping[str, Array], watch: Watch = _unwatched) -> Emulated:
+    def run(self, inputs: Mapping[str, Array], watch: Watch = unwatched) -> Emulated:
         """The outputs for one set of inputs, by the signature's names.
 
         Raises BadInput for a name, shape or dtype that the signature does not have, and for NaN or Inf.
@@ -78,115 +75,85 @@ class Emulator:
         values = self._entered(inputs)
         missing: list[Missing] = []
         unreached: list[int] = []
-        kept = {index for _, index in self.signature.outputs}
-        for op in self._subgraph.operators:
-            used = [index for index in op.inputs if index >= 0]
-            if any(index not in values and not self._is_static(index) for index in used):
-                unreached.append(op.index)
+        outputs = {index for _, index in self.signature.outputs}
+        for place, step in enumerate(self.steps):
+            if self._constants.kept(step.writes):
                 continue
-            if op.outputs and all(index in self._static or index in self._weights for index in op.outputs):
+            if any(index >= 0 and index not in values and index not in self._constants for index in step.reads):
+                unreached.append(step.op.index)
                 continue
             try:
-                result = self._compute(op, values, watch(op))
+                result = self._compute(step, values, watch(step.op))
             except (NotImplementedError, ValueError) as error:
-                missing.append(Missing(op.index, op.name, " ".join(str(error).split())))
+                missing.append(Missing(step.op.index, step.op.name, " ".join(str(error).split())))
                 continue
-            into = self._static if op.outputs[0] in self._static_tensors else values
-            into[op.outputs[0]] = result
-            for index in used:
-                if self._last_reader[index] <= op.index and index not in kept:
+            if step.writes in self._constants:
+                self._constants.keep(step.writes, result)
+            else:
+                values[step.writes] = result
+            for index in step.reads:
+                if self._last_reader[index] <= place and index not in outputs:
                     values.pop(index, None)
-        outputs = {name: self._left(index, values) for name, index in self.signature.outputs if index in values}
-        return Emulated(outputs, tuple(missing), tuple(unreached))
+        left = {name: values[index] for name, index in self.signature.outputs if index in values}
+        final = {name: _converted(array, self.profile.outputs) for name, array in left.items()}
+        return Emulated(final, tuple(missing), tuple(unreached))
 
     def _entered(self, inputs: Mapping[str, Array]) -> dict[int, Array]:
         names = dict(self.signature.inputs)
+        where = self.graph.path
         if set(names) != set(inputs):
-            raise BadInput(f"{self.graph.path}: takes inputs {sorted(names)}, given {sorted(inputs)}")
+            raise BadInput(f"{where}: takes inputs {sorted(names)}, given {sorted(inputs)}")
         values = {}
         for name, index in names.items():
             tensor, array = self._subgraph.tensors[index], inputs[name]
             if array.shape != tensor.shape or str(array.dtype) != tensor.dtype:
                 want = f"{tensor.dtype} {list(tensor.shape)}"
-                raise BadInput(f"{self.graph.path}: input {name!r} is {array.dtype} {list(array.shape)}, not {want}")
+                raise BadInput(f"{where}: input {name!r} is {array.dtype} {list(array.shape)}, not {want}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise BadInput(f"{self.graph.path}: input {name!r} holds NaN or Inf")
-            values[index] = self._converted(array, self.profile.inputs)
+                raise BadInput(f"{where}: input {name!r} holds NaN or Inf")
+            values[index] = _converted(array, self.profile.inputs)
         return values
-
-    def _left(self, index: int, values: Mapping[int, Array]) -> Array:
-        return self._converted(values[index], self.profile.outputs)
-
-    @staticmethod
-    def _converted(array: Array, conversion: Any) -> Array:
-        return rounded(array, conversion) if array.dtype == np.float32 else array
-
-    def _is_static(self, index: int) -> bool:
-        return index in self._static or index in self._weights or self._subgraph.tensors[index].is_constant
 
     def _value(self, index: int, values: Mapping[int, Array]) -> Array | None:
         if index < 0:
             return None
-        if index in values:
-            return values[index]
-        if index not in self._static:
-            self._static[index] = self._constant(self._subgraph.tensors[index])
-        return self._static[index]
+        return values[index] if index in values else self._constants.value(index)
 
-    def _constant(self, tensor: Tensor) -> Array:
-        return self._converted(np.asarray(self.graph.constant(tensor)), self.profile.weights)
-
-    def _compute(self, op: Operator, values: Mapping[int, Array], observe: Observer) -> Array:
+    def _compute(self, step: Step, values: Mapping[int, Array], observe: Observer) -> Array:
+        op = step.op
         if len(op.outputs) != 1:
             raise NotImplementedError(f"{op.name} with {len(op.outputs)} outputs")
-        weights = self._prepared(op, values)
-        inputs = [
-            None if weights is not None and position == 1 else self._value(index, values)
-            for position, index in enumerate(op.inputs)
-        ]
-        if op.name == "DEQUANTIZE":
-            result = self._dequantized(inputs[0])
-        elif op.name in MOVES:
-            result = MOVES[op.name](op, inputs)
+        if step.norm is not None:
+            result = self._normalised(step, values, observe)
         elif op.name in COMPUTED:
-            result = COMPUTED[op.name](
-                Call(
-                    op,
-                    inputs,
-                    self.profile,
-                    observe,
-                    weights,
-                    self._subgraph.tensors[op.inputs[1]].shape if op.name == "CONV_2D" else (),
-                    inside=op.index in self._absorption.inside,
-                    followed=op.index in self._absorption.followed,
-                )
-            )
+            result = COMPUTED[op.name](self._call(step, values, observe))
+        elif op.name in MOVES:
+            result = MOVES[op.name](op, [self._value(index, values) for index in step.reads])
         else:
             raise NotImplementedError(f"the emulator does not have the operation {op.name}")
-        tensor = self._subgraph.tensors[op.outputs[0]]
+        tensor = self._subgraph.tensors[step.writes]
         if result.size != tensor.elements:
             raise ValueError(f"gives {list(result.shape)}, the file says {list(tensor.shape)}")
         if result.dtype == np.float32:
             observe("result", result)
         return result.reshape(tensor.shape)
 
-    def _dequantized(self, stored: Array | None) -> Array:
-        """float16 weights as float32; integer ones are another kind of quantisation, which has a scale."""
-        if stored is None or stored.dtype != np.float16:
-            raise NotImplementedError(f"DEQUANTIZE of {None if stored is None else stored.dtype}")
-        return self._converted(stored.astype(np.float32), self.profile.weights)
+    def _call(self, step: Step, values: Mapping[int, Array], observe: Observer) -> Call:
+        prepared = self._constants.weights(step)
+        kernel = self._subgraph.tensors[step.op.inputs[1]].shape if step.op.name == "CONV_2D" else ()
+        reads = step.reads[:1] if prepared else step.reads
+        inputs = [self._value(index, values) for index in reads]
+        return Call(step.op, inputs, self.profile, observe, prepared, kernel, step.inside, step.followed)
 
-    def _prepared(self, op: Operator, values: Mapping[int, Array]) -> Right | None:
-        """Weights that never change, laid out for the product once; None where there are none."""
-        rule = self.profile.rules.get(op.name)
-        if op.name not in _WEIGHTED or not isinstance(rule, Product) or op.inputs[1] not in self._static_tensors:
-            return None
-        index = op.inputs[1]
-        if index not in self._weights:
-            value = self._value(index, values)
-            if value is None:
-                raise ValueError("the weights are absent")
-            self._weights[index] = products.weights(value, rule)
-            if self._subgraph.consumers[index] == (op,):
-                self._static.pop(index)  # read by nothing else: the prepared form is enough
-        return self._weights[index]
+    def _normalised(self, step: Step, values: Mapping[int, Array], observe: Observer) -> Array:
+        """A LayerNorm that the device computes as one operation. Its eps stays float32, in the shader."""
+        rule = self.profile.rules[LAYER_NORM]
+        x = self._value(step.reads[0], values)
+        if not isinstance(rule, LayerNorm) or x is None:
+            raise ValueError("a LayerNorm without a rule or an input")
+        eps = np.float32(self._constants.stored(step.reads[1]).reshape(-1)[0])
+        return layer_norm(x, eps, rule, absorbed=step.followed, observe=observe)
+
+
+def _converted(array: Array, conversion: Conversion | None) -> Array:
+    return rounded(array, conversion) if array.dtype == np.float32 else array

@@ -38,8 +38,8 @@ R = TypeVar("R", Elementwise, Function, Product, Reduction, Softmax)
 class Call:
     """An operator with what it reads.
 
-    `weights` is the second input prepared, where it never changes, and `kernel` the window of a
-    convolution. `inside`: computed within the sum that reads it, in float32. `followed`: a sum
+    `weights` are weights and bias prepared, where they never change: `inputs` then ends before them.
+    `kernel` is the shape of a convolution's weights. `inside`: computed within the sum that reads it, in float32. `followed`: a sum
     with which its one elementwise reader is computed.
     """
 
@@ -47,7 +47,7 @@ class Call:
     inputs: Sequence[Array | None]
     profile: Profile
     observe: Observer
-    weights: Right | None = None
+    weights: tuple[Right, Single | None] | None = None
     kernel: tuple[int, ...] = ()
     inside: bool = False
     followed: bool = False
@@ -79,8 +79,8 @@ def power(call: Call) -> Single:
 
 def fully_connected(call: Call) -> Single:
     rule = call.rule(Product)
-    w = call.weights or products.weights(given(call.inputs, 1), rule)
-    y = products.fully_connected(given(call.inputs, 0), w, _bias(call), rule, call.observe)
+    w, bias = call.weights or _weights(call, rule)
+    y = products.fully_connected(given(call.inputs, 0), w, bias, rule, call.observe)
     if not call.op.options.get("keep_num_dims"):
         y = y.reshape(-1, y.shape[-1])
     return activated(call, y)
@@ -111,8 +111,8 @@ def conv_2d(call: Call) -> Single:
     if x.shape[3] != channels:
         raise NotImplementedError(f"a grouped CONV_2D, {x.shape[3]} channels with weights for {channels}")
     window = products.Window(strides, dilations, before, after)
-    prepared = call.weights or products.weights(given(call.inputs, 1), rule)
-    return activated(call, products.conv_2d(x, prepared, kernel, window, _bias(call), rule, call.observe))
+    w, bias = call.weights or _weights(call, rule)
+    return activated(call, products.conv_2d(x, w, kernel, window, bias, rule, call.observe))
 
 
 def reduce(call: Call) -> Single:
@@ -126,7 +126,8 @@ def reduce(call: Call) -> Single:
 def softmax(call: Call) -> Single:
     if number(call.op.options, "beta") != 1:
         raise NotImplementedError(f"SOFTMAX with beta {call.op.options.get('beta')}")
-    return softmax_kernel.softmax(given(call.inputs, 0), call.rule(Softmax), call.observe)
+    x, rule = given(call.inputs, 0), call.rule(Softmax)
+    return softmax_kernel.softmax(x, rule, absorbed=call.followed, observe=call.observe)
 
 
 COMPUTED: Mapping[str, Callable[[Call], Single]] = {
@@ -151,8 +152,8 @@ def activated(call: Call, y: Single) -> Single:
     raise NotImplementedError(f"the fused activation {which}")
 
 
-def _bias(call: Call) -> Single | None:
-    return call.inputs[2] if len(call.inputs) > 2 else None
+def _weights(call: Call, rule: Product) -> tuple[Right, Single | None]:
+    return products.weights(given(call.inputs, 1), rule), call.inputs[2] if len(call.inputs) > 2 else None
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
