@@ -13,7 +13,7 @@ help:
 	@echo "make software-gpu  a Vulkan driver with fp16 compute, if there is none yet"
 	@echo "make clean         remove the environment"
 
-$(STAMP): pyproject.toml constraints.txt setup.py fidelity/arithmetic/kernels.c fidelity/arithmetic/kernel_body.h
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard fidelity/arithmetic/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@

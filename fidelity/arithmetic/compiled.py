@@ -1,97 +1,169 @@
-"""The C kernel of kernels.c, where it was built: found, described, called on all cores.
+"""The C kernels, where they were built: found, described, run on all cores. NumPy computes the same bits elsewhere.
 
-Loaded with ctypes: it takes plain arrays and needs no Python headers to build.
+Loaded with ctypes: they take plain arrays and need no Python headers to build. They are written
+once and compiled for several instruction sets, the paths; the fastest that the machine has is
+taken. float16 instructions (avx512_fp16, Arm's fp16) would be faster still and are not used: there
+was no machine to hold them against the definition.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Single = NDArray[np.float32]
-PATHS = ("portable", "f16c", "avx512f")
-_COLUMNS = 32  # COLUMNS of kernels.c
-_ROWS_A_TASK = 16
+PATHS = ("portable", "avx2", "avx512f")
+COLUMNS = 32
+"""Columns of a block of packed numbers: COLUMNS of kernels.c."""
+_chosen: list[str | None] = []
 
 
-class _Product(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("a", "b", "sums", "term", "start")),
-        *((name, ctypes.c_int64) for name in ("rows", "terms", "columns", "parts")),
-    )
+class Conversion(ctypes.Structure):
+    """struct conversion of kernels.c."""
+
+    _fields_ = tuple((name, ctypes.c_int32) for name in ("toward_zero", "saturate", "flush"))
+
+
+_FUNCTIONS = {
+    "fidelity_multiply": (ctypes.c_void_p, ctypes.c_void_p),
+    "fidelity_pack": (ctypes.c_void_p, ctypes.c_void_p),
+    "fidelity_round": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, Conversion),
+    "fidelity_widen": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64),
+    "fidelity_holds_float16": (ctypes.c_void_p, ctypes.c_int64),
+    "fidelity_exp2_gallivm": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64),
+    "fidelity_softmax_statistics": (ctypes.c_void_p, ctypes.c_void_p),
+}
+"""Parameters of each function, without the path that all of them end in."""
 
 
 def paths() -> tuple[str, ...]:
-    """The compiled paths that this machine can take, the fastest last; empty without the kernel."""
-    kernel = _kernel()
-    return () if kernel is None else PATHS[: kernel.fidelity_best_path() + 1]
+    """The paths that this machine can take, the fastest last; empty without the kernels."""
+    kernels, _ = _library()
+    return () if kernels is None else PATHS[: kernels.fidelity_best_path() + 1]
 
 
-def partial_sums(a: Single, b: Single, parts: NDArray[np.int32], count: int, path: str | None = None) -> Single:
-    """Partial sums [count, M, N] of a [M, K] times b [K, N] as `padded` gives it; term k goes to parts[k].
+def path() -> str | None:
+    """The path that is taken: the fastest, or what `on_path` says; None where NumPy computes."""
+    return _chosen[-1] if _chosen else _fastest()
 
-    All values are float16 ones.
-    Each part is a running float16 sum over its terms in ascending order, from +0, product and sum
-    each rounded to the nearest. `path` is one of `paths()`, by default the fastest. Raises
-    ValueError for shapes that do not fit or a path that is not there.
+
+@contextmanager
+def on_path(which: str | None) -> Iterator[None]:
+    """Within: `which` of `paths()`, or NumPy alone for None. For comparisons; not per thread.
+
+    Raises ValueError for a path that is not there.
     """
-    kernel, available = _kernel(), paths()
-    chosen = path or (available[-1] if available else None)
-    if kernel is None or chosen not in available:
-        raise ValueError(f"compiled path {path!r} is not available; there are {list(available)}")
-    (rows, terms), columns = a.shape, b.shape[1]
-    if b.shape[0] != terms or parts.shape != (terms,) or (terms and not 0 <= parts.min() <= parts.max() < count):
-        raise ValueError(f"a {a.shape}, b {b.shape}, parts {parts.shape} of {count} do not fit each other")
-    if columns % _COLUMNS or not b.flags.c_contiguous:
-        raise ValueError(f"b {b.shape} is not as padded() gives it")
-    a = np.ascontiguousarray(a, np.float32)
-    term = np.argsort(parts, kind="stable").astype(np.int32)
-    start = np.concatenate([[0], np.bincount(parts, minlength=count).cumsum()]).astype(np.int32)
-    sums = np.empty((count, rows, columns), np.float32)
-    addresses = (array.ctypes.data for array in (a, b, sums, term, start))
-    product = _Product(*addresses, rows, terms, columns, count)
-
-    def run(first: int) -> None:
-        last = min(first + _ROWS_A_TASK, rows)
-        kernel.fidelity_partial_sums(ctypes.byref(product), first, last, PATHS.index(chosen))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(run, range(0, rows, _ROWS_A_TASK)))
-    return sums
+    if which is not None and which not in paths():
+        raise ValueError(f"compiled path {which!r} is not available; there are {list(paths())}")
+    _chosen.append(which)
+    try:
+        yield
+    finally:
+        _chosen.pop()
 
 
-def padded(b: Single) -> Single:
-    """`b` [K, N] with zero columns added up to the kernel's width, C-contiguous float32."""
-    columns = -(-b.shape[1] // _COLUMNS) * _COLUMNS
-    if columns == b.shape[1]:
-        return np.ascontiguousarray(b, np.float32)
-    filled = np.zeros((b.shape[0], columns), np.float32)
-    filled[:, : b.shape[1]] = b
-    return filled
+def describe() -> str:
+    """Which path computes, or why there is none: one line for a report."""
+    kernels, reason = _library()
+    if kernels is None:
+        return f"emulation by NumPy, some hundred times slower than the C kernels, same results: {reason}"
+    if path() is None:
+        return "emulation by NumPy, as was asked for"
+    return f"emulation by C kernels, path {path()} of {', '.join(paths())}, on {_cores()} cores"
+
+
+def call(name: str, *arguments: Any) -> int:
+    """A function of kernels.c on the path that is taken. Raises RuntimeError where there is none."""
+    kernels, _ = _library()
+    taken = path()
+    if kernels is None or taken is None:
+        raise RuntimeError(describe())
+    return int(getattr(kernels, name)(*arguments, PATHS.index(taken)))
+
+
+def share_out(name: str, work: ctypes.Structure, units: int) -> None:
+    """Have `units` of the function's work done by as many threads as there are cores, or units."""
+    following = ctypes.c_int64(0)
+
+    def run() -> None:
+        call(name, ctypes.byref(work), ctypes.byref(following))
+
+    threads = min(_cores(), units)
+    others = [_pool(os.getpid()).submit(run) for _ in range(threads - 1)]
+    run()
+    for other in others:
+        other.result()
+
+
+def round_to_float16(x: Single, rule: Conversion) -> Single:
+    """float32 numbers to float16 values."""
+    return _elementwise("fidelity_round", x, rule)
+
+
+def widened(half: NDArray[np.float16]) -> Single:
+    """The same values in float32."""
+    return _elementwise("fidelity_widen", half)
+
+
+def exp2_gallivm(x: Single) -> Single:
+    """As special.py defines it."""
+    return _elementwise("fidelity_exp2_gallivm", x)
+
+
+def holds_float16(x: Single) -> bool:
+    """Whether every number is a float16 value, infinite or NaN."""
+    x = np.ascontiguousarray(x, np.float32)
+    return bool(call("fidelity_holds_float16", x.ctypes.data, x.size))
+
+
+def _elementwise(name: str, x: NDArray[Any], *rule: Any) -> Single:
+    shape = x.shape
+    x = np.ascontiguousarray(x)
+    result = np.empty(shape, np.float32)
+    call(name, x.ctypes.data, result.ctypes.data, x.size, *rule)
+    return result
 
 
 @cache
-def _kernel() -> ctypes.CDLL | None:
-    """The library, or None where it was not built or cannot be loaded."""
+def _library() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or None and why: it was not built, or cannot be loaded."""
+    reason = "they were not built, for want of a C compiler when the package was installed"
     for suffix in EXTENSION_SUFFIXES:
         file = Path(__file__).with_name(f"_kernels{suffix}")
-        if file.is_file():
-            try:
-                kernel = ctypes.CDLL(str(file))
-            except OSError:
-                continue
-            kernel.fidelity_partial_sums.argtypes = (
-                ctypes.POINTER(_Product),
-                ctypes.c_int64,
-                ctypes.c_int64,
-                ctypes.c_int,
-            )
-            return kernel
-    return None
+        if not file.is_file():
+            continue
+        try:
+            kernels = ctypes.CDLL(str(file))
+            for name, parameters in _FUNCTIONS.items():
+                getattr(kernels, name).argtypes = (*parameters, ctypes.c_int)
+        except (OSError, AttributeError) as error:
+            reason = f"{file.name} cannot be used: {error}"
+            continue
+        return kernels, ""
+    return None, reason
+
+
+@cache
+def _fastest() -> str | None:
+    return paths()[-1] if paths() else None
+
+
+@cache
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Threads for as long as the process lives; a forked child has none of its parent's and gets its own."""
+    return ThreadPoolExecutor(_cores(), thread_name_prefix="fidelity-kernels")

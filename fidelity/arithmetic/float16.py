@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from fidelity.arithmetic import compiled
+
 Rounding = Literal["nearest_even", "toward_zero"]
 Overflow = Literal["infinite", "saturate"]
 Subnormals = Literal["kept", "flushed"]
@@ -61,12 +63,31 @@ def to_float16(x: NDArray[np.floating[Any]], conversion: Conversion = IEEE) -> N
 
 def from_float16(half: NDArray[np.float16], subnormals: Subnormals = "kept") -> NDArray[np.float32]:
     """The same values in float32, exactly; with `flushed`, subnormals are read as zero of their sign."""
-    return (flush(half) if subnormals == "flushed" else half).astype(np.float32)
+    if subnormals == "flushed":
+        half = flush(half)
+    return half.astype(np.float32) if compiled.path() is None else compiled.widened(half)
 
 
 def round_to_float16(x: NDArray[np.floating[Any]], conversion: Conversion = IEEE) -> NDArray[np.float32]:
     """`to_float16` and back: float32 numbers that are float16 values."""
+    if x.dtype == np.float32 and compiled.path() is not None:
+        return compiled.round_to_float16(x, compiled_rule(conversion))
     return to_float16(x, conversion).astype(np.float32)
+
+
+def compiled_rule(conversion: Conversion) -> compiled.Conversion:
+    """The rule as the C kernels take it."""
+    return compiled.Conversion(
+        conversion.rounding == "toward_zero", conversion.overflow == "saturate", conversion.subnormals == "flushed"
+    )
+
+
+def holds_float16(x: NDArray[np.float32]) -> bool:
+    """Whether every number is a float16 value (or infinite, or NaN)."""
+    if compiled.path() is not None:
+        return compiled.holds_float16(x)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return bool(np.array_equal(x.astype(np.float16).astype(np.float32), x, equal_nan=True))
 
 
 def rounded(x: NDArray[np.floating[Any]], conversion: Conversion | None) -> NDArray[np.float32]:

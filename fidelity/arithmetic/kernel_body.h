@@ -1,45 +1,42 @@
-/* The loop of one instruction set. Before including, define NAME, VEC, ROWS, LOAD, STORE, SPREAD,
- * ZERO, MUL, ADD and ROUND (a VEC rounded to float16 values), and WIDTH, the floats of a VEC. */
+/* One instruction set: its vectors, its functions, and the table of them. Before including, define PATH, its
+ * name; WIDTH, the floats of a vector; and, where there are instructions for them, FMA(x, y, z) and
+ * GREATER_INTS(x, y). */
 
-static void NAME(const struct product *p, long first_row, long last_row)
+#define floats IN(floats)
+#define ints IN(ints)
+#define doubles IN(doubles)
+#define longs IN(longs)
+#define halves IN(halves)
+typedef float floats __attribute__((vector_size(4 * WIDTH)));
+typedef int32_t ints __attribute__((vector_size(4 * WIDTH)));
+typedef double doubles __attribute__((vector_size(4 * WIDTH)));
+typedef int64_t longs __attribute__((vector_size(4 * WIDTH)));
+typedef float halves __attribute__((vector_size(2 * WIDTH))); /* as many floats as a vector has doubles */
+
+#define load IN(load)
+INLINE floats load(const float *from)
 {
-    enum { VECS = COLUMNS / WIDTH };
-    for (long column = 0; column < p->columns; column += COLUMNS) {
-        for (long row = first_row; row < last_row; row += ROWS) {
-            long here = last_row - row < ROWS ? last_row - row : ROWS;
-            const float *a[ROWS];
-            for (long r = 0; r < ROWS; r++)
-                a[r] = p->a + (row + (r < here ? r : 0)) * p->terms;
-            for (long part = 0; part < p->parts; part++) {
-                VEC sum[ROWS][VECS];
-                for (long r = 0; r < ROWS; r++)
-                    for (long v = 0; v < VECS; v++)
-                        sum[r][v] = ZERO;
-                for (long i = p->start[part]; i < p->start[part + 1]; i++) {
-                    long term = p->term[i];
-                    const float *b = p->b + term * p->columns + column;
-                    for (long r = 0; r < ROWS; r++) {
-                        VEC factor = SPREAD(a[r][term]);
-                        for (long v = 0; v < VECS; v++)
-                            sum[r][v] = ROUND(ADD(sum[r][v], ROUND(MUL(factor, LOAD(b + v * WIDTH)))));
-                    }
-                }
-                for (long r = 0; r < here; r++)
-                    for (long v = 0; v < VECS; v++)
-                        STORE(p->sums + (part * p->rows + row + r) * p->columns + column + v * WIDTH, sum[r][v]);
-            }
-        }
-    }
+    floats value;
+    memcpy(&value, from, sizeof value);
+    return value;
 }
 
-#undef NAME
-#undef VEC
-#undef ROWS
+#include "rounding_body.h"
+#include "exponential_body.h"
+#include "arrays_body.h"
+#include "products_body.h"
+
+static const struct path IN(path) = {
+    IN(multiply), IN(pack), IN(round), IN(widen), IN(holds_float16), IN(exp2_gallivm), IN(softmax_statistics),
+};
+
+#undef PATH
 #undef WIDTH
-#undef LOAD
-#undef STORE
-#undef SPREAD
-#undef ZERO
-#undef MUL
-#undef ADD
-#undef ROUND
+#undef FMA
+#undef GREATER_INTS
+#undef floats
+#undef ints
+#undef doubles
+#undef longs
+#undef halves
+#undef load

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Single = NDArray[np.float32]
-Part = Literal["result", "difference", "product", "sum", "mean", "greatest", "power", "share", "operand"]
+Part = Literal["result", "difference", "product", "sum", "mean", "greatest", "power", "share", "operand", "peak"]
 """`sum`: an accumulator, the partial ones and the whole; `product`: what is added into it; `difference`
-and `power`: steps before the last; `share`: one over a sum; `operand`: an input as it was converted."""
+and `power`: steps before the last; `share`: one over a sum; `operand`: an input as it was converted;
+`peak`: the largest magnitudes that running sums reached on the way."""
 
 
 class Observer(Protocol):

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fidelity.arithmetic import compiled
 from fidelity.arithmetic.float16 import Conversion, round_to_float16
 from fidelity.arithmetic.order import Order, Tree, tree
-from fidelity.arithmetic.summation import Accumulator, dot, total
+from fidelity.arithmetic.running import running_sums
+from fidelity.arithmetic.summation import Accumulator, dot, partial_sums, total
 
 HOWS = ("running", "halves", "neighbours", "fours")
 CONVERSIONS = st.builds(
@@ -112,6 +114,25 @@ def test_a_sum_is_its_tree(order: Order, conversion: Conversion, form: str, coun
     accumulator = Accumulator(form, conversion)  # type: ignore[arg-type]
     got = total(terms, order, accumulator)
     assert same(got, plainly(order, [Fraction(float(t)) for t in terms], accumulator))
+
+
+@given(orders(), CONVERSIONS, st.sampled_from(("float16", "float32")), st.integers(1, 90), st.integers(0, 2**32))
+def test_running_sums_are_the_same_by_every_path(
+    order: Order, conversion: Conversion, form: str, count: int, seed: int
+) -> None:
+    """Terms that are float16 values, and terms that are not; what was reached on the way too."""
+    accumulator = Accumulator(form, conversion)  # type: ignore[arg-type]
+    for scale in (1, 1.2345):
+        terms = drawn(seed, 6 * count, 14).reshape(3, 2, count) * np.float32(scale)
+        expected: dict[str, NDArray[np.float32]] = {}
+        sums = partial_sums(terms, order, accumulator, observe=expected.__setitem__)
+        for path in compiled.paths():
+            seen: dict[str, NDArray[np.float32]] = {}
+            with compiled.on_path(path):
+                got = running_sums(terms, order, accumulator, seen.__setitem__)
+            assert np.array_equal(got, sums, equal_nan=True)
+            assert np.array_equal(np.signbit(got) | np.isnan(got), np.signbit(sums) | np.isnan(sums))
+            assert np.array_equal(seen["peak"].max(), expected["peak"].max(), equal_nan=True)
 
 
 @given(orders(), st.integers(1, 90), st.integers(0, 2**32), st.integers(0, 14))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.arithmetic.float16 import rounded
-from fidelity.arithmetic.matmul import Right, matmul, right_side
+from fidelity.arithmetic.float16 import holds_float16, rounded
+from fidelity.arithmetic.matmul import Right, covers, matmul, plain_side, right_side
 from fidelity.arithmetic.observe import Observer, unobserved
 from fidelity.arithmetic.rules import Product, chosen
 
@@ -27,7 +27,7 @@ class Window:
 
 def weights(w: Single, rule: Product) -> Right:
     """FULLY_CONNECTED weights [N, K], or CONV_2D ones [N, rows, columns, channels], ready to multiply."""
-    return right_side(_operand(w.reshape(w.shape[0], -1).T, rule))
+    return _right(w.reshape(w.shape[0], -1).T, rule)
 
 
 def fully_connected(x: Single, w: Right, bias: Single | None, rule: Product, observe: Observer = unobserved) -> Single:
@@ -39,11 +39,9 @@ def fully_connected(x: Single, w: Right, bias: Single | None, rule: Product, obs
 def batch_matmul(a: Single, b: Single, rule: Product, observe: Observer = unobserved) -> Single:
     """a [..., M, K] times b [..., K, N], leading axes broadcast; float32 [..., M, N]. Rows are M."""
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    left = np.broadcast_to(_operand(a, rule), (*lead, *a.shape[-2:])).reshape(-1, *a.shape[-2:])
-    right = np.broadcast_to(_operand(b, rule), (*lead, *b.shape[-2:])).reshape(-1, *b.shape[-2:])
-    each = [_product(one, right_side(other), None, rule, observe) for one, other in zip(left, right, strict=True)]
-    empty = np.zeros((0, a.shape[-2], b.shape[-1]), np.float32)
-    return (np.stack(each) if each else empty).reshape(*lead, a.shape[-2], b.shape[-1])
+    left = np.broadcast_to(_operand(a, rule), (*lead, *a.shape[-2:]))
+    right = np.broadcast_to(b, (*lead, *b.shape[-2:]))
+    return _product(left, _right(right, rule), None, rule, observe)
 
 
 def conv_2d(
@@ -65,14 +63,23 @@ def conv_2d(
     return fully_connected(terms.reshape(*terms.shape[:3], -1), w, bias, rule, observe)
 
 
+def _right(b: Single, rule: Product) -> Right:
+    """[..., K, N] converted, and laid out for whoever multiplies."""
+    operand = _operand(b, rule)
+    return right_side(operand) if rule.cases and covers(rule.accumulator) else plain_side(operand)
+
+
 def _operand(x: Single, rule: Product) -> Single:
     """Factors as the accumulator's format holds them."""
-    return x if rule.accumulator.format == "float32" else rounded(x, rule.accumulator.conversion)
+    conversion = rule.accumulator.conversion
+    if rule.accumulator.format == "float32" or (conversion.subnormals == "kept" and holds_float16(x)):
+        return x  # converting changes nothing
+    return rounded(x, conversion)
 
 
 def _product(x: Single, w: Right, bias: Single | None, rule: Product, observe: Observer) -> Single:
     kept = None if rule.accumulator.format == "float32" else rule.accumulator.conversion
-    order = chosen(rule.cases, rows=x.shape[0], columns=w.columns, terms=x.shape[1]).order if rule.cases else None
+    order = chosen(rule.cases, rows=x.shape[-2], columns=w.columns, terms=x.shape[-1]).order if rule.cases else None
     start = bias if rule.bias == "first" else None
     sums = matmul(x, w, order, rule.accumulator, fused=rule.fused, start=start, observe=observe)
     if bias is not None and rule.bias == "last":

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from fidelity.arithmetic.float16 import rounded
 from fidelity.arithmetic.observe import Observer, unobserved
 from fidelity.arithmetic.rules import MeanCase, Reduction, chosen
-from fidelity.arithmetic.summation import Accumulator, combine_partial, partial_sums
+from fidelity.arithmetic.running import running_sums
+from fidelity.arithmetic.summation import Accumulator, combine_partial
 
 Single = NDArray[np.float32]
 
@@ -43,8 +44,7 @@ def reduce(
 
 
 def _sum(terms: Single, case: MeanCase, accumulator: Accumulator, observe: Observer) -> Single:
-    partial = partial_sums(terms, case.order, accumulator)
-    observe("sum", partial)
+    partial = running_sums(terms, case.order, accumulator, observe)
     whole = combine_partial(partial, case.order, accumulator)
     observe("sum", whole)
     return whole
@@ -59,8 +59,7 @@ def _mean(terms: Single, case: MeanCase, rule: Reduction, observe: Observer) -> 
         share = rounded(np.asarray(1 / count), kept)
         if case.mean == "total":
             return rounded(_sum(terms, case, rule.accumulator, observe) * share, kept)
-        partial = partial_sums(terms, case.order, rule.accumulator)
-        observe("sum", partial)
+        partial = running_sums(terms, case.order, rule.accumulator, observe)
         whole = combine_partial(rounded(partial * share, kept), case.order, rule.accumulator)
         observe("mean", whole)
         return whole
