@@ -10,6 +10,7 @@ from fidelity.cli.artefact import audit, convert
 from fidelity.cli.devices import devices, run
 from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
+from fidelity.cli.predict import predict
 from fidelity.cli.prove import prove
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
 
@@ -22,9 +23,9 @@ EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Prove, convert, audit, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
+    help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (prove, convert, audit, run, devices, compare, gate):
+for verb in (prove, convert, audit, predict, run, devices, compare, gate):
     app.command()(verb)
 app.add_typer(golden, name="golden")
 

@@ -10,12 +10,17 @@ import typer
 from fidelity.cache import Cache
 from fidelity.cli import options as o
 from fidelity.cli.devices import result_lines
-from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS
+from fidelity.cli.lines import check_lines
+from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
+    from fidelity.arithmetic.profile import Profile
     from fidelity.gate.config import GateConfig
     from fidelity.report.document import DeviceRun, GateReport
 
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", help="The device's arithmetic; else the measured one of its driver.")
+]
 PolicyOption = Annotated[str, typer.Option("--policy", help="default, or a policy TOML file.")]
 REPORTS = Path("reports")
 
@@ -30,6 +35,7 @@ def gate(
     inputs: o.Inputs = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Override its seed.")] = None,
     policy: PolicyOption = "default",
+    profile: ProfileOption = None,
     stored: Annotated[Path | None, typer.Option("--from", help="Judge this stored run again.")] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help="Leave each rewrite out in turn.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder of cached results.")] = None,
@@ -44,6 +50,8 @@ def gate(
 
     session = o.Session(json, verbose, None)
     limits = load_policy(policy)
+    if stored is not None and profile is not None:
+        raise BadInput("--from judges by the expected outputs that the run has stored: leave --profile out")
     if stored is not None:
         report, folder = gate_again(stored, limits, output, session.reporter)
     else:
@@ -55,9 +63,19 @@ def gate(
             "only": o.names(inputs),
         }
         chosen: GateConfig = overridden(load_config(config), changes, images, device)
-        report, folder = gate_whole(chosen, limits, output, Cache(cache), session.reporter, ablate=ablate)
+        arithmetic = given_profile(profile)
+        report, folder = gate_whole(
+            chosen, limits, output, Cache(cache), session.reporter, ablate=ablate, profile=arithmetic
+        )
     session.show(report, [*gate_lines(report), f"report: {folder / 'index.html'}"])
     return exit_code(report)
+
+
+def given_profile(which: str | None) -> Profile | None:
+    """The profile given by hand, read before anything runs."""
+    from fidelity.arithmetic.profile import load_profile  # noqa: PLC0415
+
+    return None if which is None else load_profile(which)
 
 
 def exit_code(report: GateReport) -> int:
@@ -79,14 +97,15 @@ def gate_lines(report: GateReport) -> list[str]:
 
 def run_line(run: DeviceRun) -> str:
     """Label, residency, worst correlation, steady time and verdict of one run."""
-    from fidelity.gate.reasons import worst_correlation  # noqa: PLC0415
+    from fidelity.gate.reasons import against_expected, worst_correlation  # noqa: PLC0415
 
     r = run.result.residency
     nodes = f"{r.nodes_on_device}/{r.nodes_total} nodes" if r else "residency not known"
     verdict = "pass" if run.judgement.passed else "FAIL"
+    expected = against_expected(run)
     return (
         f"{run.label:12} {verdict:4} {nodes}, {run.result.precision_had}, worst correlation "
-        f"{worst_correlation(run)}, {len(run.comparison.outputs)} inputs"
+        f"{worst_correlation(run)}, {len(run.comparison.outputs)} inputs{f', {expected}' if expected else ''}"
     )
 
 
@@ -97,6 +116,7 @@ def compare(
     device: o.Device = "cpu",
     precision: o.Precision = "default",
     policy: PolicyOption = "default",
+    profile: ProfileOption = None,
     images: o.Images = o.IMAGES,
     inputs: o.Inputs = None,
     goldens: Annotated[Path, typer.Option(help="Folder of the goldens.")] = Path("golden"),
@@ -114,25 +134,17 @@ def compare(
     from fidelity.tflite.manifest import weights_dtype_of  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
-    limits = load_policy(policy)
+    limits, arithmetic = load_policy(policy), given_profile(profile)
     chosen = image_inputs(image_input(file), images, o.names(inputs), seed)
     found = find_reference(reference, weights, seed, images, o.names(inputs), goldens)
     dtype = weights_dtype_of(read_graph(file))
     plan = RunPlan(label=f"{device} {precision}", device=device, precision=precision, weights_dtype=dtype)
     with session.reporter.stage(f"run on {device}", 1) as step:
-        compared = compare_once(file, plan, chosen, found, limits, Cache(), step)
+        compared = compare_once(file, plan, chosen, found, limits, Cache(), step, arithmetic)
     session.show(compared, compare_lines(compared))
     return EXIT_PASS if compared.judgement.passed else EXIT_FAIL
 
 
 def compare_lines(run: DeviceRun) -> list[str]:
-    """How it ran, every limit with its worst figure (the smallest limit that would pass), the findings."""
-    lines = [*result_lines(run.result), run_line(run)]
-    for check in run.judgement.checks:
-        worst = "undefined" if check.worst is None else f"{check.worst:.9g}"
-        bounds = (check.limit.at_least, check.limit.at_most)
-        allowed = " to ".join("..." if bound is None else f"{bound:g}" for bound in bounds)
-        mark = "ok  " if check.passed else "FAIL"
-        lines.append(f"  {mark} {check.metric:26} {worst:>14}  allowed {allowed}  at {', '.join(check.inputs) or '-'}")
-    lines += [f"{finding.severity}: {finding.message}" for finding in run.judgement.findings]
-    return [*lines, "PASS" if run.judgement.passed else "FAIL"]
+    """How it ran, every limit with its worst figure, the findings."""
+    return [*result_lines(run.result), run_line(run), *check_lines(run.judgement)]

@@ -11,7 +11,7 @@ from fidelity.gate.config import GateConfig, RunPlan
 from fidelity.gate.evidence import load_truth
 from fidelity.gate.execution import execute
 from fidelity.gate.gate import Bench
-from fidelity.gate.judging import Expected, judged, only_output
+from fidelity.gate.judging import Truth, judged, only_output
 from fidelity.models.subject import Subject
 from fidelity.report.document import Ablation, DeviceRun
 from fidelity.tflite.manifest import read_manifest
@@ -38,7 +38,7 @@ def ablations(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite],
                 step(f"without {name} on {plan.device}")
                 execution = execute(artefact, resolve(plan.device), plan, inputs.arrays, bench.cache, lambda _: None)
                 output = only_output(read_manifest(artefact).contract)
-                run = judged(plan, execution, Expected(truth, output, names), bench.policy, None)
+                run = judged(plan, execution, Truth(truth, output, names), bench.policy, None)
                 rows.append(ablation(name, plan, run))
     return tuple(rows)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from fidelity.arithmetic.profile import Profile
 from fidelity.cache import Cache, tool_versions
 from fidelity.compare.policy import Policy
 from fidelity.devices.discovery import Device, resolve
@@ -23,11 +24,20 @@ from fidelity.gate.artefacts import make_artefact
 from fidelity.gate.config import GateConfig, RunPlan
 from fidelity.gate.evidence import Embeddings, load_truth, store_truth
 from fidelity.gate.execution import Execution, execute, keep
-from fidelity.gate.judging import Expected, cpu_outputs, jobs_folder, judged, only_output, worst_inputs
-from fidelity.gate.reasons import artefact_reasons, headline, missing_reasons, proof_reasons, run_reasons
+from fidelity.gate.expecting import Forecasts, profile_for
+from fidelity.gate.judging import Truth, cpu_outputs, jobs_folder, judged, only_output, worst_inputs
+from fidelity.gate.predicting import Against
+from fidelity.gate.reasons import (
+    artefact_reasons,
+    headline,
+    missing_reasons,
+    prediction_reasons,
+    proof_reasons,
+    run_reasons,
+)
 from fidelity.models.subject import Subject, normalised
 from fidelity.progress import Reporter
-from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, NotTested, RunInfo
+from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, NotTested, PredictionReport, RunInfo
 from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import audit
 from fidelity.tflite.manifest import WeightsDtype, read_manifest
@@ -44,6 +54,7 @@ class Bench:
     cache: Cache
     reporter: Reporter
     policy: Policy
+    profile: Profile | None = None  # given by hand; None: that of the device, where it is known
     executions: dict[str, Execution] = field(default_factory=dict)
     plans: dict[str, RunPlan] = field(default_factory=dict)
 
@@ -57,10 +68,12 @@ def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], 
     proof, truth = proved(subject, rewrites, bench)
     store_truth(bench.folder, truth)
     artefacts, paths = made(config, subject, rewrites, bench)
-    runs, missing = ran(config, subject, paths, truth, bench)
+    ran_so_far, missing = ran(config, subject, paths, truth, bench)
+    runs, predictions = expected(ran_so_far, subject, paths, truth, bench)
     reasons = (
         *proof_reasons(proof),
         *artefact_reasons(artefacts, config.artefact),
+        *prediction_reasons(predictions),
         *missing_reasons(missing),
         *run_reasons(runs),
     )
@@ -73,6 +86,7 @@ def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], 
         artefacts=artefacts,
         runs=runs,
         not_tested=missing,
+        predictions=predictions,
         policy=bench.policy,
         run=run_info(bench),
     )
@@ -146,11 +160,42 @@ def ran(
             execution = execute(artefacts[plan.weights_dtype], device, plan, inputs.arrays, bench.cache, step)
             keep(execution, jobs_folder(bench.folder, plan.label))
             cpu = cpu_outputs(bench.executions, bench.plans, plan)
-            output = only_output(read_manifest(artefacts[plan.weights_dtype]).contract)
-            expected = Expected(truth, output, subject.inputs.photographs)
-            runs[plan.label] = judged(plan, execution, expected, bench.policy, cpu)
+            known = truth_about(artefacts[plan.weights_dtype], truth, subject)
+            runs[plan.label] = judged(plan, execution, known, bench.policy, cpu)
             bench.executions[plan.label], bench.plans[plan.label] = execution, plan
     return tuple(runs.values()), tuple(missing)
+
+
+def truth_about(artefact: Path, truth: Embeddings, subject: Subject) -> Truth:
+    """The truth under the name that the artefact gives its output."""
+    return Truth(truth, only_output(read_manifest(artefact).contract), subject.inputs.photographs)
+
+
+def expected(
+    runs: Sequence[DeviceRun],
+    subject: Subject,
+    artefacts: Mapping[WeightsDtype, Path],
+    truth: Embeddings,
+    bench: Bench,
+) -> tuple[tuple[DeviceRun, ...], tuple[PredictionReport, ...]]:
+    """Every run judged again beside what its device's arithmetic must give, and the predictions of that.
+
+    After all runs, since the profile is known by the adapter and driver that a run had.
+    """
+    against = Against(truth, subject.inputs.photographs, subject.record.source)
+    forecasts = Forecasts(subject.inputs.arrays, against, bench.policy, bench.cache, bench.profile)
+    if not any(profile_for(run.result, bench.profile) for run in runs):
+        return tuple(runs), ()
+    judged_runs = []
+    with bench.reporter.stage("emulate", len(subject.inputs.arrays)) as step:
+        for run in runs:
+            artefact = artefacts[run.weights_dtype]
+            predicted = forecasts.of(run.result, artefact, bench.folder, step)
+            plan, execution = bench.plans[run.label], bench.executions[run.label]
+            cpu = cpu_outputs(bench.executions, bench.plans, plan)
+            known = truth_about(artefact, truth, subject)
+            judged_runs.append(judged(plan, execution, known, bench.policy, cpu, predicted) if predicted else run)
+    return tuple(judged_runs), forecasts.reports()
 
 
 def device_or_reason(plan: RunPlan) -> Device | str:

@@ -18,6 +18,7 @@ from fidelity.compare.verdict import identical_to_cpu, judge
 from fidelity.errors import BadInput
 from fidelity.gate.config import RunPlan
 from fidelity.gate.execution import Execution
+from fidelity.predict.predicted import Predicted
 from fidelity.report.document import DeviceRun
 from fidelity.tflite.manifest import IoContract
 
@@ -25,28 +26,34 @@ Outputs = dict[str, dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What an artefact's output should be: the truth by input, under the name its contract gives it."""
+class Truth:
+    """What an artefact's output should be: embeddings by input, under the name its contract gives them."""
 
-    truth: Mapping[str, NDArray[np.float64]]
+    embeddings: Mapping[str, NDArray[np.float64]]
     output: str
     photographs: tuple[str, ...]
+
+    @property
+    def outputs(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """By input and output name, as outputs are compared."""
+        return {name: {self.output: array} for name, array in self.embeddings.items()}
 
 
 def judged(
     plan: RunPlan,
     execution: Execution,
-    expected: Expected,
+    truth: Truth,
     policy: Policy,
     cpu: Outputs | None,
+    predicted: Predicted | None = None,
 ) -> DeviceRun:
-    """The run with its comparison and judgement; `cpu` are the same artefact's outputs on the CPU."""
-    comparison = compare(
-        execution.outputs,
-        {name: {expected.output: array} for name, array in expected.truth.items()},
-        expected.photographs,
-        asked=[item.name for item in execution.job.inputs],
-    )
+    """The run with its comparison and judgement.
+
+    `cpu` are the same artefact's outputs on the CPU, `predicted` what the device's arithmetic must give.
+    """
+    asked = [item.name for item in execution.job.inputs]
+    comparison = compare(execution.outputs, truth.outputs, truth.photographs, asked=asked)
+    expectation = predicted.of(execution.outputs, truth.outputs, asked) if predicted is not None else None
     also: tuple[Finding, ...] = ()
     if plan.device != "cpu" and cpu is not None:
         also = identical_to_cpu(cpu, execution.outputs)
@@ -59,7 +66,8 @@ def judged(
         job=f"jobs/{folder_name(plan.label)}",
         result=execution.result,
         comparison=comparison,
-        judgement=judge(comparison, facts, policy, also),
+        expected=expectation,
+        judgement=judge(comparison, facts, policy, also, expectation),
     )
 
 

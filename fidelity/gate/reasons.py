@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fidelity.gate.config import ArtefactSize
-from fidelity.report.document import ArtefactReport, DeviceRun, NotTested, Reason
+from fidelity.report.document import ArtefactReport, DeviceRun, NotTested, PredictionReport, Reason
 from fidelity.report.figures import figure_text
 from fidelity.rewrites.proof import Proof
 
@@ -37,6 +37,24 @@ def artefact_reasons(artefacts: Sequence[ArtefactReport], size: ArtefactSize | N
             message = f"{artefact.manifest.file_size} bytes, expected {size.bytes} within {size.tolerance:.0%}"
             reasons.append(Reason(stage="convert", severity="fail", code="artefact_size", message=message))
     return reasons
+
+
+def prediction_reasons(predictions: Sequence[PredictionReport]) -> list[Reason]:
+    """An overflow in the emulated arithmetic, also where the outputs survive it: the next photograph may not.
+
+    Whatever else a prediction finds is about the outputs, which the device's own are judged beside.
+    """
+    return [
+        Reason(
+            stage="predict",
+            severity=finding.severity,
+            code=finding.code,
+            message=f"under {each.prediction.expected.profile.name}: {finding.message}",
+        )
+        for each in predictions
+        for finding in each.prediction.judgement.findings
+        if finding.code == "overflow"
+    ]
 
 
 def run_reasons(runs: Sequence[DeviceRun]) -> list[Reason]:
@@ -73,6 +91,18 @@ def headline(runs: Sequence[DeviceRun], reasons: Sequence[Reason], missing: Sequ
     if len(failures) == len(missing):
         return f"Not released: {len(missing)} run(s) could not be made, the others pass. {failures[0].message}"
     return f"Not released, {len(failures)} reasons; first: {failures[0].message}"
+
+
+def against_expected(run: DeviceRun) -> str | None:
+    """The worst error of a run over the expected one, and the share of identical bits; None without a profile."""
+    if run.expected is None:
+        return None
+    found = [(o.ratio, o.input) for o in run.expected.outputs if o.ratio is not None]
+    share = run.expected.identical_share
+    if not found or share is None:
+        return "nothing expected"
+    value, name = max(found)
+    return f"{figure_text(value, ideal=1.0)} x expected error ({name}), {figure_text(100 * share)} % of bits"
 
 
 def worst_correlation(run: DeviceRun) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fidelity.arithmetic.profile import Profile
 from fidelity.cache import Cache
 from fidelity.compare.policy import Policy
 from fidelity.devices.discovery import resolve
@@ -16,9 +17,13 @@ from fidelity.errors import BadInput
 from fidelity.gate.config import RunPlan
 from fidelity.gate.evidence import Embeddings
 from fidelity.gate.execution import Execution, execute
-from fidelity.gate.judging import Expected, judged, only_output
+from fidelity.gate.expecting import profile_for
+from fidelity.gate.judging import Truth, judged, only_output
+from fidelity.gate.predicting import Against, predict_artefact
 from fidelity.models.input_contract import InputContract
 from fidelity.models.inputs import InputSet, load_inputs
+from fidelity.predict.expected import load_expected
+from fidelity.predict.predicted import Predicted
 from fidelity.progress import Step
 from fidelity.report.document import DeviceRun
 from fidelity.tflite.graph import read_graph
@@ -65,24 +70,39 @@ def compare_once(
     policy: Policy,
     cache: Cache,
     step: Step,
+    profile: Profile | None = None,
 ) -> DeviceRun:
     """Run the artefact and judge it against a reference of the same weights.
 
+    An fp16 run on a GPU is also held against what `profile`, or its device's own, says that it must give.
+
     Raises BadInput when the manifest says that the artefact is of other weights.
     """
-    if manifest_path(artefact).is_file():
-        stored = verify_manifest(artefact).provenance.weights_sha256
-        if stored != reference.weights_sha256:
-            raise BadInput(
-                f"{artefact}: made from weights {stored[:16]}..., {reference.name} has "
-                f"{reference.weights_sha256[:16]}...: another model, or other weights or seed"
-            )
+    check_same_weights(artefact, reference)
     missing = sorted(set(inputs.arrays) - set(reference.truth))
     if missing:
         raise BadInput(f"input {missing[0]!r}: {reference.name} has no reference for it")
     execution = execute(artefact, resolve(plan.device), plan, inputs.arrays, cache, step)
-    output = only_output(io_contract(read_graph(artefact)))
-    return judged(plan, execution, Expected(reference.truth, output, inputs.photographs), policy, None)
+    known = Truth(reference.truth, only_output(io_contract(read_graph(artefact))), inputs.photographs)
+    used = profile_for(execution.result, profile)
+    predicted = None
+    if used is not None:
+        against = Against(reference.truth, inputs.photographs, reference.name)
+        prediction, folder = predict_artefact(artefact, inputs.arrays, used, against, policy, cache, step)
+        predicted = Predicted(prediction, load_expected(folder)[1])
+    return judged(plan, execution, known, policy, None, predicted)
+
+
+def check_same_weights(artefact: Path, reference: Reference) -> None:
+    """Raises BadInput when the manifest, where there is one, says that the artefact is of other weights."""
+    if not manifest_path(artefact).is_file():
+        return
+    stored = verify_manifest(artefact).provenance.weights_sha256
+    if stored != reference.weights_sha256:
+        raise BadInput(
+            f"{artefact}: made from weights {stored[:16]}..., {reference.name} has "
+            f"{reference.weights_sha256[:16]}...: another model, or other weights or seed"
+        )
 
 
 def image_input(artefact: Path) -> TensorContract:

@@ -11,10 +11,12 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from fidelity.compare.comparison import Comparison
+from fidelity.compare.expectation import Expectation
 from fidelity.compare.judgement import Judgement
 from fidelity.compare.policy import Policy
 from fidelity.devices.job import JobResult, Precision
 from fidelity.models.subject import SubjectRecord
+from fidelity.predict.prediction import Prediction
 from fidelity.record import Figure, Record
 from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import AuditReport
@@ -36,6 +38,7 @@ class DeviceRun(Record):
     """One artefact on one device: what was asked, what happened, how far apart, and the judgement.
 
     `job` is the job's folder relative to the run folder: job.json, result.json, raw outputs, log.
+    `expected` is what the device's arithmetic must give, None where that is not known or not asked.
     """
 
     label: str
@@ -45,7 +48,15 @@ class DeviceRun(Record):
     job: str
     result: JobResult
     comparison: Comparison
+    expected: Expectation | None = None
     judgement: Judgement
+
+
+class PredictionReport(Record):
+    """One artefact under one profile, and the folder of its expected outputs relative to the run folder."""
+
+    folder: str
+    prediction: Prediction
 
 
 class NotTested(Record):
@@ -59,7 +70,7 @@ class NotTested(Record):
 class Reason(Record):
     """One reason why the gate does not pass, or one thing to know: for a person, with its stage."""
 
-    stage: Literal["prove", "convert", "audit", "run", "compare", "devices"]
+    stage: Literal["prove", "convert", "audit", "predict", "run", "compare", "devices"]
     severity: Literal["fail", "suspicious", "note"]
     code: str
     message: str
@@ -105,6 +116,7 @@ class GateReport(Record):
     artefacts: tuple[ArtefactReport, ...]
     runs: tuple[DeviceRun, ...]
     not_tested: tuple[NotTested, ...]
+    predictions: tuple[PredictionReport, ...] = ()
     ablations: tuple[Ablation, ...] = ()
     policy: Policy
     run: RunInfo

@@ -10,7 +10,7 @@ import math
 
 from markupsafe import Markup
 
-from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS
+from fidelity.compare.metrics import METRICS
 from fidelity.compare.policy import Limit
 
 MEGABYTE = 1e6
@@ -77,7 +77,7 @@ def chosen_text(value: float) -> str:
 
 def metric_figure(metric: str, value: float, limit: Limit | None = None) -> Markup:
     """HTML: the figure of a metric, rounded with respect to the value that the metric aims at."""
-    known = OUTPUT_METRICS.get(metric) or SET_METRICS.get(metric)
+    known = METRICS.get(metric)
     # Only an ideal of one hides errors in its last digits: 0.99998 is 2e-5 away, and 2e-5 is 2e-5.
     ideal = 1.0 if known is not None and known.scale.ideal == 1 and known.scale.unit != "share" else 0.0
     return figure(value, ideal=ideal, limit=limit)

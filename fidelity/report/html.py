@@ -14,11 +14,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS
+from fidelity.compare.metrics import METRICS
 from fidelity.report import figures
 from fidelity.report.audit_rows import audit_rows
 from fidelity.report.document import DeviceRun, GateReport, Reason
 from fidelity.report.error_plots import error_plots
+from fidelity.report.expected_rows import SHOWN_SITES, expected_rows, runs_under, sites_plot, three_way_plot
+from fidelity.report.headroom_plot import headroom_plot
 from fidelity.report.plots import error_plot
 from fidelity.report.printable import printable
 from fidelity.report.proof_rows import proof_rows, refused_groups, taken_paths
@@ -49,6 +51,10 @@ def html(report: GateReport) -> str:
         stages=stages(report),
         rows=input_rows(report),
         plots=tuple(error_plot(plot) for plot in error_plots(report)),
+        expected_plots=tuple(
+            (error_plot(three_way_plot(index, each, report)), headroom_plot(sites_plot(index, each)))
+            for index, each in enumerate(report.predictions)
+        ),
         proof_rows=proof_rows(report.proof),
         refused=refused_groups(report.proof),
     )
@@ -95,12 +101,15 @@ def _environment() -> jinja2.Environment:
         meanings=_meanings(),
         audit_rows=audit_rows,
         determinism=determinism,
+        expected_rows=expected_rows,
         limits_of=limits_of,
+        runs_under=runs_under,
         taken_paths=taken_paths,
         worst_reading=worst_reading,
         shown_findings=SHOWN_FINDINGS,
         shown_places=SHOWN_PLACES,
         shown_paths=SHOWN_PATHS,
+        shown_sites=SHOWN_SITES,
         stylesheet=_stylesheet(environment),
     )
     return environment
@@ -121,5 +130,4 @@ def _shown(value: Any) -> Any:
 
 
 def _meanings() -> dict[str, str]:
-    output = {name: metric.meaning for name, metric in OUTPUT_METRICS.items()}
-    return output | {name: metric.meaning for name, metric in SET_METRICS.items()}
+    return {name: metric.meaning for name, metric in METRICS.items()}

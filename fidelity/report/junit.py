@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
 from fidelity.compare.judgement import Finding
-from fidelity.report.document import ArtefactReport, DeviceRun, GateReport
+from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, PredictionReport
+from fidelity.report.expected_rows import ratio_failures
 from fidelity.report.printable import printable
 from fidelity.report.readings import input_failures
 from fidelity.rewrites.proof import Proof, SiteProof, WeightsProof
@@ -57,6 +58,8 @@ def _suites(report: GateReport) -> Iterator[tuple[str, list[Case]]]:
     yield "gate", [_verdict(report)]
     yield "prove", list(_proof_cases(report.proof))
     yield "audit", [_audit_case(artefact) for artefact in report.artefacts] or [_nothing("audited")]
+    if report.predictions:
+        yield "predict", [_prediction_case(each) for each in report.predictions]
     for run in report.runs:
         yield f"run: {run.label}", list(_run_cases(run, report))
     if not report.runs:
@@ -141,8 +144,16 @@ def _run_cases(run: DeviceRun, report: GateReport) -> Iterator[Case]:
     seconds = {output.input: sum(output.seconds) for output in run.result.outputs}
     compared = {record.input for record in run.comparison.outputs}
     for name in (*run.comparison.asked, *sorted(compared - set(run.comparison.asked))):
-        failures = input_failures(run, report.policy, name)
+        failures = (*input_failures(run, report.policy, name), *ratio_failures(run, report, name))
         yield Case(f"input {name}", failures, "outside_policy", seconds=seconds.get(name))
+
+
+def _prediction_case(each: PredictionReport) -> Case:
+    """Red where the arithmetic overflows, as the gate is; what else it says is in the runs' own cases."""
+    expected, findings = each.prediction.expected, each.prediction.judgement.findings
+    problems = tuple(_line(finding) for finding in findings if finding.code == "overflow")
+    remarks = tuple(f"{f.severity}: {_line(f)}" for f in findings if f.code != "overflow")
+    return Case(f"{expected.model} under {expected.profile.name}", problems, "overflow", remarks=remarks)
 
 
 def _line(finding: Finding) -> str:

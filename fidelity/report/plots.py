@@ -1,35 +1,26 @@
 """The report's plots: the error of every run at every input, against the limits, as inline SVG.
 
-Drawn by matplotlib without pyplot (no global figure), with text as text. Colours are left to the
-page: each is drawn as a placeholder and becomes a CSS variable, so one plot fits light, dark and
-print. A run is told apart by its marker and its dashes as well as by its colour.
+A run is told apart by its marker and its dashes as well as by its colour.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
-import matplotlib.style
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fidelity.report.figures import chosen_text
 from fidelity.report.printable import printable
+from fidelity.report.svg import DIM, INK, LINE, drawing, page_element, series_colour
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ((0, (4, 2)), (2, (1, 2)), (0, (6, 2, 1, 2)), (1, (2, 2)))
-COLOURS = 8  # --series-0 ... in the stylesheet
 FLOOR = 1e-17  # below half an ulp of 1.0: an error of exactly zero is drawn at the left edge
 
-_INK, _DIM, _LINE = "#0000f0", "#0000f1", "#0000f2"  # beside #0000e0 ... #0000e7, the runs' colours
-_VARIABLES = {_INK: "--ink", _DIM: "--dim", _LINE: "--line"}
 _WIDTH = 4.2  # inches of 72 units: a little narrower than a phone, so that text is read there as well
 _ROW = 0.25
 _LEGEND_ROW = 0.19
@@ -63,25 +54,18 @@ def error_plot(plot: ErrorPlot) -> Markup:
     Inputs from top to bottom, error to the right on a log scale, each run's limit as a dashed line
     of its colour. What is beyond its limit has a cross; what is undefined lies at the right edge.
     """
-    settings = {"svg.fonttype": "none", "svg.hashsalt": plot.name, "font.size": 9.0, "text.parse_math": False}
-    with matplotlib.style.context(settings, after_reset=True):
+    with drawing(plot.name):
         rows = max(len(plot.inputs), 1)
         legend_rows = math.ceil(len(plot.series) / _legend_columns(plot))
         height = rows * _ROW + legend_rows * _LEGEND_ROW + _SURROUNDINGS
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         span = _range(plot)
         for index in range(len(plot.series)):
             _draw(axes, plot, index, span)
         _dress(axes, plot, span)
         _legend(figure, plot)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata=_NO_METADATA)
-    return _inline(stream.getvalue(), plot)
-
-
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        return page_element(figure, plot.name, plot.title)
 
 
 def _range(plot: ErrorPlot) -> tuple[float, float]:
@@ -104,7 +88,7 @@ def _draw(axes: Axes, plot: ErrorPlot, index: int, span: tuple[float, float]) ->
         )
         for name, error in series.errors.items()
     ]
-    colour, marker = _colour(index), MARKERS[index % len(MARKERS)]
+    colour, marker = series_colour(index), MARKERS[index % len(MARKERS)]
     x, y = [point[0] for point in points], [point[1] for point in points]
     axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=4.5, clip_on=False, zorder=3)
     beyond = [point for point in points if point[2]]
@@ -112,7 +96,7 @@ def _draw(axes: Axes, plot: ErrorPlot, index: int, span: tuple[float, float]) ->
         *([point[axis] for point in beyond] for axis in (0, 1)),
         linestyle="",
         marker="x",
-        color=_INK,
+        color=INK,
         markersize=8,
         clip_on=False,
         zorder=4,
@@ -125,26 +109,21 @@ def _inside(error: float, low: float, high: float) -> float:
     return high if not math.isfinite(error) else min(max(error, low), high)
 
 
-def _colour(index: int) -> str:
-    """The placeholder of a run's colour."""
-    return f"#0000e{index % COLOURS}"
-
-
 def _dress(axes: Axes, plot: ErrorPlot, span: tuple[float, float]) -> None:
     low, high = span
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(max(len(plot.inputs), 1) - 0.5, -0.5)
     axes.set_yticks(range(len(plot.inputs)), [_short(name) for name in plot.inputs])
-    axes.set_xlabel(plot.axis, color=_DIM)
+    axes.set_xlabel(plot.axis, color=DIM)
     decades = round(math.log10(high / low))
     step = max(1, math.ceil(decades / 5))
     ticks = [round(math.log10(low)) + n for n in range(0, decades + 1, step)]
     axes.set_xticks([10.0**tick for tick in ticks], [f"1e{tick}" if tick else "1" for tick in ticks])
     axes.minorticks_off()
-    axes.grid(axis="both", color=_LINE, linewidth=0.6)
+    axes.grid(axis="both", color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=_INK)
+    axes.tick_params(length=0, labelcolor=INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -154,7 +133,7 @@ def _legend(figure: Figure, plot: ErrorPlot) -> None:
         Line2D(
             [],
             [],
-            color=_colour(index),
+            color=series_colour(index),
             marker=MARKERS[index % len(MARKERS)],
             markersize=4.5,
             linestyle=DASHES[index % len(DASHES)] if series.limit is not None else "",
@@ -169,7 +148,7 @@ def _legend(figure: Figure, plot: ErrorPlot) -> None:
             loc="outside upper left",
             ncols=_legend_columns(plot),
             frameon=False,
-            labelcolor=_INK,
+            labelcolor=INK,
             handlelength=2.2,
             columnspacing=1.2,
             borderaxespad=0,
@@ -189,23 +168,3 @@ def _legend_text(series: Series) -> str:
 def _short(name: str) -> str:
     shown = printable(name)
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
-
-
-def _inline(svg: str, plot: ErrorPlot) -> Markup:
-    """matplotlib's SVG file as an element of a page: no prologue, own ids, the page's colours and font.
-
-    Only tags are touched, never the text between them: a tensor may be called `id="x` or `#0000f0`.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>\s*", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r"<[^>]*>", lambda tag: _page_tag(tag.group(), plot.name), svg)
-    view = re.search(r'viewBox="[^"]+"', svg)
-    opening = f'<svg class="plot" role="img" {view.group() if view else ""}><title>{escape(plot.title)}</title>'
-    return Markup(opening + svg[svg.index(">") + 1 :])  # noqa: S704 - matplotlib escapes what it writes
-
-
-def _page_tag(tag: str, name: str) -> str:
-    tag = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", tag).replace("xlink:href", "href")
-    tag = re.sub(r"#0000e(\d)", r"var(--series-\1)", tag)
-    tag = re.sub(r"#0000f\d", lambda match: f"var({_VARIABLES[match.group()]})", tag)
-    return re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", tag)
