@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from test_report_example_parts import INPUTS, PHOTOGRAPHS, artefact, proof, sha
+from test_report_example_predictions import OVERFLOW, PROFILE, SITES, predicted, site
 
 from fidelity.compare.comparison import Outputs, compare
 from fidelity.compare.policy import load_policy
@@ -34,11 +35,14 @@ from fidelity.devices.job import (
 from fidelity.models.input_contract import InputContract
 from fidelity.models.inputs import Input
 from fidelity.models.subject import SubjectRecord
+from fidelity.predict.expected import Lacking
+from fidelity.predict.predicted import Predicted
 from fidelity.report.document import (
     Ablation,
     DeviceRun,
     GateReport,
     NotTested,
+    PredictionReport,
     Reason,
     RunInfo,
 )
@@ -115,7 +119,9 @@ PLANS = (
 )
 
 
-def device_run(plan: Plan, actual: Outputs, reference: Arrays, **changed: object) -> DeviceRun:
+def device_run(
+    plan: Plan, actual: Outputs, reference: Arrays, expected: Predicted | None = None, **changed: object
+) -> DeviceRun:
     """The run of `plan` that gave `actual`; `changed` replaces fields of its JobResult."""
     outputs = tuple(
         RunOutput(input=name, tensors={}, seconds=(plan.steady, plan.steady * 1.01), deterministic=True)
@@ -144,6 +150,7 @@ def device_run(plan: Plan, actual: Outputs, reference: Arrays, **changed: object
     truth = {name: {"embedding": row} for name, row in reference.items()}
     photographs = [name for name in PHOTOGRAPHS if name in reference]
     comparison = compare(actual, truth, photographs, asked=plan.inputs)
+    expectation = None if expected is None else expected.of(actual, truth, plan.inputs)
     return DeviceRun(
         label=plan.label,
         device=plan.device,
@@ -152,7 +159,8 @@ def device_run(plan: Plan, actual: Outputs, reference: Arrays, **changed: object
         job=f"jobs/{plan.label.replace(' ', '-')}",
         result=result,
         comparison=comparison,
-        judgement=judge(comparison, run_facts(job, result, plan.weights), POLICY),
+        expected=expectation,
+        judgement=judge(comparison, run_facts(job, result, plan.weights), POLICY, expectation=expectation),
     )
 
 
@@ -160,7 +168,29 @@ def good_run(plan: Plan) -> DeviceRun:
     """A run with the noise that its plan says."""
     reference = embeddings(INPUTS)
     actual = noisy({name: reference[name] for name in plan.inputs}, plan.error, plan.seed)
-    return device_run(plan, actual, reference)
+    return device_run(plan, actual, reference, usual() if plan.had == "fp16" else None)
+
+
+@cache
+def usual() -> Predicted:
+    """What the GPU's arithmetic gives: noise of the size of its runs, with other bits at most inputs."""
+    reference, plan = embeddings(INPUTS), PLANS[2]
+    expected = {**noisy(reference, plan.error * 0.9, 8)}
+    expected["noise"] = noisy(reference, plan.error, plan.seed)["noise"]
+    return predicted(expected, reference)
+
+
+@cache
+def hopeless() -> Predicted:
+    """What it gives where a square overflows: outputs that have nothing to do with the input."""
+    reference = embeddings(INPUTS)
+    other = noisy({name: np.ones_like(row) / 32 for name, row in reference.items()}, 0.9, 11)
+    return predicted(other, reference, (*SITES, OVERFLOW))
+
+
+def report_of(made: Predicted) -> PredictionReport:
+    """As the gate keeps it."""
+    return PredictionReport(folder=f"expected/model-{PROFILE.name}", prediction=made.prediction)
 
 
 def assemble(runs: tuple[DeviceRun, ...], **parts: object) -> GateReport:
@@ -222,7 +252,7 @@ def _reasons(runs: tuple[DeviceRun, ...], fields: dict[str, object]) -> tuple[Re
 @cache
 def passing() -> GateReport:
     """Everything as it should be."""
-    return assemble(tuple(good_run(plan) for plan in PLANS))
+    return assemble(tuple(good_run(plan) for plan in PLANS), predictions=(report_of(usual()),))
 
 
 @cache
@@ -252,8 +282,8 @@ def collapsed() -> GateReport:
             why="the delegate takes no tensor of rank 5",
         ),
     )
-    runs = (good_run(PLANS[0]), good_run(PLANS[1]), device_run(plan, other, reference))
-    return assemble(runs, ablations=ablations)
+    runs = (good_run(PLANS[0]), good_run(PLANS[1]), device_run(plan, other, reference, hopeless()))
+    return assemble(runs, ablations=ablations, predictions=(report_of(hopeless()),))
 
 
 @cache
@@ -300,6 +330,8 @@ def broken() -> GateReport:
         difference=1.5,
         allowed=9.5e-6,
     )
+    lacks = Lacking(operator=412, name="CUMSUM", reason="the emulator does not have the operation CUMSUM")
+    lacking = predicted({}, reference, lacking=(lacks,))
     proved = proof()
     bad = proved.sites[0].model_copy(update={"exactness": Exactness.NOT_EQUIVALENT, "counter_example": wrong})
     missing = NotTested(
@@ -308,7 +340,8 @@ def broken() -> GateReport:
         reason="no device answers: connect it and run fidelity doctor",
     )
     return assemble(
-        (good_run(PLANS[0]), device_run(plan, actual, reference), crashed),
+        (good_run(PLANS[0]), device_run(plan, actual, reference, lacking), crashed),
+        predictions=(report_of(lacking),),
         proof=proved.model_copy(update={"sites": (bad, *proved.sites[1:])}),
         not_tested=(missing,),
     )
@@ -344,7 +377,11 @@ def hostile() -> GateReport:
         item.model_copy(update={"name": name})
         for item, name in zip(whole.subject.inputs, (*HOSTILE, *INPUTS[4:]), strict=True)
     )
-    return whole.model_copy(update={"subject": whole.subject.model_copy(update={"inputs": inputs})})
+    bad = site(3, script, 7.5, tensor=cdata, module=mixed, input=attribute)
+    attacked = report_of(predicted(noisy(embeddings(INPUTS), 5e-3, 2), embeddings(INPUTS), (bad,)))
+    return whole.model_copy(
+        update={"subject": whole.subject.model_copy(update={"inputs": inputs}), "predictions": (attacked,)}
+    )
 
 
 EXAMPLES = {
@@ -362,9 +399,9 @@ def test_an_example_says_what_its_name_says(name: str) -> None:
     codes = {reason.code for reason in report.reasons}
     expected: dict[str, set[str]] = {
         "passing": set(),
-        "collapsed": {"collapse", "outside_limit"},
+        "collapsed": {"collapse", "outside_limit", "as_expected", "expected_collapse"},
         "refused": {"not_resident", "high_rank"},
-        "broken": {"non_finite_actual", "missing_input", "run_failed", "not_proved", "not_tested"},
+        "broken": {"emulator_lacks", "non_finite_actual", "missing_input", "run_failed", "not_proved", "not_tested"},
         "hostile": {"not_resident", "run_failed", "not_tested"},
     }
     assert report.passed == (name == "passing")

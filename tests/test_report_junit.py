@@ -43,6 +43,7 @@ def test_a_passing_report_is_green_with_a_case_for_everything() -> None:
     expected = {("gate", "verdict"), ("prove", "weights map"), ("prove", "whole model"), ("prove", "proof")}
     expected |= {("prove", f"rewrite {c.name} v1: ROUNDING") for c in passing().proof.contracts}
     expected |= {("audit", f"artefacts/model.{dtype}.tflite ({dtype})") for dtype in ("float32", "float16")}
+    expected.add(("predict", "model.float16.tflite under mldrift-webgpu-lavapipe"))
     for run in passing().runs:
         expected.add((f"run: {run.label}", f"{run.label} on {run.device}"))
         expected |= {(f"run: {run.label}", f"input {name}") for name in run.comparison.asked}
