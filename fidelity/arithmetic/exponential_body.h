@@ -59,7 +59,7 @@ static void IN(softmax_statistics)(const struct statistics *s, int64_t unit)
                 floats power = (floats)(~nothing & (ints)power_of_e(value - moved));
                 here = k == term ? power : here + power;
             }
-            sum = fused(sum, power_of_e(most - moved), here);
+            sum = sum * power_of_e(most - moved) + here;
             most = moved;
         }
         memcpy(s->greatest + unit * COLUMNS + column, &most, sizeof most);
