@@ -60,7 +60,7 @@ def _softmax(rule: Softmax, part: Part) -> tuple[Conversion | None, ...]:
         return tuple(share.stored for share in rule.shares)
     if part == "share":
         return tuple(share.quotient for share in rule.shares)
-    if part == "sum":
+    if part in ("sum", "peak"):
         return (_accumulated(rule.accumulator),)
     if rule.passes == "online":  # the maximum is float32; a power is shown only where it is float16
         return (None,) if part == "greatest" else tuple(share.quotient for share in rule.shares)
