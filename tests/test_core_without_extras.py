@@ -14,9 +14,12 @@ ROOT = Path(fidelity.__file__).parent
 EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors", "hypothesis")
 NEEDS_TORCH = {
     "fidelity.arithmetic.torch.aten",
+    "fidelity.arithmetic.torch.collapse",
     "fidelity.arithmetic.torch.composites",
     "fidelity.arithmetic.torch.device",
+    "fidelity.arithmetic.torch.observed",
     "fidelity.arithmetic.torch.run",
+    "fidelity.arithmetic.torch.sweep",
     "fidelity.arithmetic.torch.tensors",
     "fidelity.models.massive",
     "fidelity.models.seeded",
