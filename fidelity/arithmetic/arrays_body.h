@@ -1,37 +1,16 @@
 /* Whole arrays: rounded to float16 values, widened from float16, checked, and packed for the products. */
 
-#define round_float IN(round_float)
-
-/* Any floats to float16 values by any rule, NaN kept. */
-INLINE floats round_float(floats x, struct conversion rule)
-{
-    ints sign = (ints)x & INT32_MIN, size = (ints)x & INT32_MAX;
-    ints infinite = size == 0x7f800000, nan = size > 0x7f800000, wide = size > 0x48000000;
-    floats bounded = (floats)((wide & 0x48000000) | (~wide & size)); /* 2^17 is as far beyond as any number */
-    floats power = (floats)greater_ints((ints)power_below(bounded), (ints){0} + 0x38800000);
-    floats result = nearest(bounded, power);
-    if (rule.toward_zero)
-        result -= (floats)((ints)(result > bounded) & (ints)(power * 0x1p-10f));
-    ints beyond = (ints)(result > 65504.0f);
-    ints limit = infinite | ((ints){0} - !rule.saturate);
-    limit = (limit & 0x7f800000) | (~limit & 0x477fe000); /* 65504 */
-    ints bits = (beyond & limit) | (~beyond & (ints)result);
-    if (rule.flush)
-        bits &= ~(bits < 0x38800000);
-    return (floats)((nan & (ints)x) | (~nan & (bits | sign)));
-}
-
 static void IN(round)(const float *x, float *to, int64_t count, struct conversion rule)
 {
     int64_t i = 0;
     for (; i + WIDTH <= count; i += WIDTH) {
-        floats value = round_float(load(x + i), rule);
+        floats value = round_floats(load(x + i), rule);
         memcpy(to + i, &value, sizeof value);
     }
     if (i < count) {
         floats value = {0};
         memcpy(&value, x + i, sizeof(float) * (size_t)(count - i));
-        value = round_float(value, rule);
+        value = round_floats(value, rule);
         memcpy(to + i, &value, sizeof(float) * (size_t)(count - i));
     }
 }
@@ -92,5 +71,3 @@ static void IN(pack)(const struct packing *p, int64_t unit)
         memcpy(to, values, sizeof values);
     }
 }
-
-#undef round_float

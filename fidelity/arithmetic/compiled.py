@@ -122,14 +122,15 @@ def exp2_gallivm(x: Single) -> Single:
 
 def holds_float16(x: Single) -> bool:
     """Whether every number is a float16 value, infinite or NaN."""
-    x = np.ascontiguousarray(x, np.float32)
-    return bool(call("fidelity_holds_float16", x.ctypes.data, x.size))
+    flat = np.require(np.asarray(x, np.float32).ravel("K"), requirements=("C", "A"))
+    return bool(call("fidelity_holds_float16", flat.ctypes.data, flat.size))
 
 
 def _elementwise(name: str, x: NDArray[Any], *rule: Any) -> Single:
-    shape = x.shape
-    x = np.ascontiguousarray(x)
-    result = np.empty(shape, np.float32)
+    if x.flags.f_contiguous and not x.flags.c_contiguous:
+        return _elementwise(name, x.T, *rule).T  # weights, which need not be copied for this
+    x = np.require(x, requirements=("C", "A"))
+    result = np.empty(x.shape, np.float32)
     call(name, x.ctypes.data, result.ctypes.data, x.size, *rule)
     return result
 

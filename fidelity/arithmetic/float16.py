@@ -65,7 +65,9 @@ def from_float16(half: NDArray[np.float16], subnormals: Subnormals = "kept") -> 
     """The same values in float32, exactly; with `flushed`, subnormals are read as zero of their sign."""
     if subnormals == "flushed":
         half = flush(half)
-    return half.astype(np.float32) if compiled.path() is None else compiled.widened(half)
+    if half.dtype == np.float16 and compiled.path() is not None:
+        return compiled.widened(half)
+    return half.astype(np.float32)
 
 
 def round_to_float16(x: NDArray[np.floating[Any]], conversion: Conversion = IEEE) -> NDArray[np.float32]:

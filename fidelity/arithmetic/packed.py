@@ -107,7 +107,7 @@ def partial_sums(
         raise ValueError(f"parts from {parts.min()} to {parts.max()} of {count}")
     if accumulator.format == "float16_corrected":
         raise ValueError("the kernels have no corrected accumulator")
-    a = np.ascontiguousarray(a, np.float32)
+    a = np.require(a, np.float32, ("C", "A"))
     term = np.argsort(parts, kind="stable").astype(np.int32)
     start = np.concatenate([[0], np.bincount(parts, minlength=count).cumsum()]).astype(np.int32)
     sums = np.empty((count, items, rows, b.columns), np.float32)

@@ -6,8 +6,8 @@
 #define half_tile IN(half_tile)
 #define step IN(step)
 #define float_tile IN(float_tile)
-#define ruled_tile IN(ruled_tile)
-#define ruled_row IN(ruled_row)
+#define once_tile IN(once_tile)
+#define step_once IN(step_once)
 #define most_of IN(most_of)
 #define store IN(store)
 #define overflow_of IN(overflow_of)
@@ -29,10 +29,12 @@ INLINE void store(const struct product *p, struct tile t, int64_t part, int64_t 
     memcpy(p->sums + row * p->columns + column, line, sizeof(float) * (size_t)here);
 }
 
-INLINE floats step(floats sum, floats a, floats b, const enum arithmetic kind)
+INLINE floats step(floats sum, floats a, floats b, const enum arithmetic kind, struct conversion rule)
 {
     if (kind == HALF)
         return round_sum(sum + round_product(a * b));
+    if (kind == RULED)
+        return round_floats(add_to_odd(sum, round_floats(a * b, rule)), rule);
     return kind == SINGLE ? sum + a * b : fused(a, b, sum);
 }
 
@@ -52,9 +54,9 @@ INLINE void float_tile(const struct product *p, struct tile t, const enum arithm
         for (int64_t i = p->start[part]; i < p->start[part + 1]; i++) {
             const float *line = b + (int64_t)p->term[i] * COLUMNS;
             for (int64_t r = 0; r < ROWS; r++) {
-                floats factor = (floats){0} + a[r][p->term[i]];
+                floats factor = a[r][p->term[i]] - (floats){0};
                 for (int64_t v = 0; v < VECTORS; v++) {
-                    sum[r][v] = step(sum[r][v], factor, load(line + v * WIDTH), kind);
+                    sum[r][v] = step(sum[r][v], factor, load(line + v * WIDTH), kind, p->conversion);
                     if (watch)
                         peak[r] = greater_ints(peak[r], (ints)sum[r][v] & INT32_MAX);
                 }
@@ -70,15 +72,14 @@ INLINE void float_tile(const struct product *p, struct tile t, const enum arithm
         most[r] = most_of(peak[r]);
 }
 
-INLINE doubles ruled_row(doubles sum, double a, doubles b, const int once, struct conversion rule)
+/* Product and sum rounded once, by any rule: in doubles. */
+INLINE doubles step_once(doubles sum, double a, doubles b, struct conversion rule)
 {
-    doubles product = b * a; /* exact: 48 bits at most */
-    return round_ruled(add_to_odd(sum, once ? product : round_ruled(product, rule)), rule);
+    return round_doubles(add_doubles_to_odd(sum, b * a), rule); /* b * a is exact: 48 bits at most */
 }
 
-static void ruled_tile(const struct product *p, struct tile t, int32_t *most)
+static void once_tile(const struct product *p, struct tile t, int32_t *most)
 {
-    const int once = p->arithmetic == RULED_FUSED;
     const float *b = p->b + (t.item * blocks_of(p->columns) + t.block) * p->terms * COLUMNS;
     for (int64_t r = 0; r < t.rows; r++) {
         const float *a = p->a + (t.item * p->rows + t.row + r) * p->terms;
@@ -90,8 +91,8 @@ static void ruled_tile(const struct product *p, struct tile t, int32_t *most)
                 doubles first = low(begin), second = high(begin);
                 for (int64_t i = p->start[part]; i < p->start[part + 1]; i++) {
                     floats factors = load(b + (int64_t)p->term[i] * COLUMNS + v * WIDTH);
-                    first = ruled_row(first, a[p->term[i]], low(factors), once, p->conversion);
-                    second = ruled_row(second, a[p->term[i]], high(factors), once, p->conversion);
+                    first = step_once(first, a[p->term[i]], low(factors), p->conversion);
+                    second = step_once(second, a[p->term[i]], high(factors), p->conversion);
                     peak = greater_ints(peak, (ints)whole(first, second) & INT32_MAX);
                 }
                 floats sum = whole(first, second);
@@ -143,7 +144,7 @@ static void half_tile(const struct product *p, struct tile t, int32_t *most)
     for (int64_t r = 0; possible == IN_A_SUM && r < t.rows; r++)
         worst = most[r] > worst ? most[r] : worst;
     if (possible == ANYWHERE || worst >= 0x47800000) /* 65536 */
-        ruled_tile(p, t, most);
+        float_tile(p, t, RULED, 1, most);
 }
 
 static void IN(multiply)(const struct product *p, int64_t unit)
@@ -156,8 +157,10 @@ static void IN(multiply)(const struct product *p, int64_t unit)
         int32_t most[ROWS] = {0};
         if (p->arithmetic == HALF)
             half_tile(p, t, most);
-        else if (p->arithmetic == RULED || p->arithmetic == RULED_FUSED)
-            ruled_tile(p, t, most);
+        else if (p->arithmetic == RULED)
+            float_tile(p, t, RULED, 1, most);
+        else if (p->arithmetic == RULED_FUSED)
+            once_tile(p, t, most);
         else if (p->arithmetic == SINGLE && p->peaks)
             float_tile(p, t, SINGLE, 1, most);
         else if (p->arithmetic == SINGLE)
@@ -176,8 +179,8 @@ static void IN(multiply)(const struct product *p, int64_t unit)
 #undef half_tile
 #undef step
 #undef float_tile
-#undef ruled_tile
-#undef ruled_row
+#undef once_tile
+#undef step_once
 #undef most_of
 #undef store
 #undef overflow_of

@@ -1,4 +1,4 @@
-/* Rounding: of floats to float16 values in the case that takes the time, and of doubles by any rule. */
+/* Rounding to float16 values: of floats in the case that takes the time, and of floats and doubles by any rule. */
 
 #define greater_ints IN(greater_ints)
 #define power_below IN(power_below)
@@ -6,7 +6,9 @@
 #define round_product IN(round_product)
 #define round_sum IN(round_sum)
 #define add_to_odd IN(add_to_odd)
-#define round_ruled IN(round_ruled)
+#define add_doubles_to_odd IN(add_doubles_to_odd)
+#define round_floats IN(round_floats)
+#define round_doubles IN(round_doubles)
 #define fused IN(fused)
 #define low IN(low)
 #define high IN(high)
@@ -50,20 +52,49 @@ INLINE floats round_product(floats x)
  * rounding once, since 24 >= 2 * 11 + 2 (Figueroa 1995); a subnormal sum is exact. */
 INLINE floats round_sum(floats x) { return nearest(x, power_below(x)); }
 
-/* a + b, its last bit set where it is not exact: rounds again as the exact sum would (Boldo and Melquiond 2008). */
-INLINE doubles add_to_odd(doubles a, doubles b)
+/* a + b, its last bit set where it is not exact: rounds again as the exact sum would, by any rule, to any format
+ * that is two bits shorter (Boldo and Melquiond 2008). */
+INLINE floats add_to_odd(floats a, floats b)
 {
-    doubles near = a + b, back = near - a;
-    doubles lost = (a - (near - back)) + (b - back); /* Knuth's TwoSum; NaN where near is not finite */
-    longs inexact = (longs)(lost > 0) | (longs)(lost < 0);
-    longs even = ((longs)near & 1) - 1;
-    longs away = ~(((longs)lost ^ (longs)near) >> 63); /* all ones where both have one sign: |exact| > |near| */
-    longs step = (away & 1) | (~away & -1);
-    return (doubles)((longs)near + (step & inexact & even));
+    floats near = a + b, back = near - a;
+    floats lost = (a - (near - back)) + (b - back); /* Knuth's TwoSum; NaN where near is not finite */
+    ints inexact = (ints)(lost > 0) | (ints)(lost < 0);
+    ints even = ((ints)near & 1) - 1;
+    ints above = ((ints)lost ^ (ints)near) >> 31; /* all ones where the exact sum is nearer to zero */
+    return (floats)((ints)near + ((above | 1) & inexact & even));
 }
 
-/* To a float16 value by any rule. */
-INLINE doubles round_ruled(doubles x, struct conversion rule)
+INLINE doubles add_doubles_to_odd(doubles a, doubles b)
+{
+    doubles near = a + b, back = near - a;
+    doubles lost = (a - (near - back)) + (b - back);
+    longs inexact = (longs)(lost > 0) | (longs)(lost < 0);
+    longs even = ((longs)near & 1) - 1;
+    longs above = ((longs)lost ^ (longs)near) >> 63;
+    return (doubles)((longs)near + ((above | 1) & inexact & even));
+}
+
+/* Any floats to float16 values by any rule, NaN kept. */
+INLINE floats round_floats(floats x, struct conversion rule)
+{
+    ints sign = (ints)x & INT32_MIN, size = (ints)x & INT32_MAX;
+    ints infinite = size == 0x7f800000, nan = size > 0x7f800000, wide = size > 0x48000000;
+    floats bounded = (floats)((wide & 0x48000000) | (~wide & size)); /* 2^17 is as far beyond as any number */
+    floats power = (floats)greater_ints((ints)power_below(bounded), (ints){0} + 0x38800000);
+    floats result = nearest(bounded, power);
+    if (rule.toward_zero)
+        result -= (floats)((ints)(result > bounded) & (ints)(power * 0x1p-10f));
+    ints beyond = (ints)(result > 65504.0f);
+    ints limit = infinite | ((ints){0} - !rule.saturate);
+    limit = (limit & 0x7f800000) | (~limit & 0x477fe000); /* 65504 */
+    ints bits = (beyond & limit) | (~beyond & (ints)result);
+    if (rule.flush)
+        bits &= ~(bits < 0x38800000);
+    return (floats)((nan & (ints)x) | (~nan & (bits | sign)));
+}
+
+/* The same of doubles. */
+INLINE doubles round_doubles(doubles x, struct conversion rule)
 {
     longs sign = (longs)x & INT64_MIN, nan = (longs)(x != x);
     doubles size = (doubles)((longs)x & INT64_MAX);
@@ -112,6 +143,6 @@ INLINE floats fused(floats x, floats y, floats z)
 #ifdef FMA
     return FMA(x, y, z);
 #else
-    return whole(add_to_odd(low(z), low(x) * low(y)), add_to_odd(high(z), high(x) * high(y)));
+    return whole(add_doubles_to_odd(low(z), low(x) * low(y)), add_doubles_to_odd(high(z), high(x) * high(y)));
 #endif
 }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.arithmetic.float16 import rounded
+from fidelity.arithmetic.float16 import from_float16, rounded
 from fidelity.arithmetic.kernels import products
 from fidelity.arithmetic.matmul import Right
 from fidelity.arithmetic.profile import Profile
@@ -56,7 +56,7 @@ class Constants:
         kept = np.asarray(self._graph.constant(self._subgraph.tensors[maker.inputs[0]]))
         if kept.dtype != np.float16:
             raise NotImplementedError(f"DEQUANTIZE of {kept.dtype}")
-        return kept.astype(np.float32)
+        return from_float16(kept)
 
     def keep(self, tensor: int, value: Array) -> None:
         """Remember a static tensor that a step has computed."""
