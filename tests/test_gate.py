@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from fidelity.cache import Cache
-from fidelity.cli.gate import exit_code
+from fidelity.cli.gate import exit_code, gate_lines
 from fidelity.compare.policy import Limit, Policy, load_policy
 from fidelity.devices.discovery import Device
 from fidelity.errors import BadInput
 from fidelity.gate import execution
 from fidelity.gate.config import GateConfig, load_config, overridden
+from fidelity.gate.evidence import load_truth
 from fidelity.gate.whole import gate_again, gate_whole
 from fidelity.progress import Reporter
 from fidelity.report.document import GateReport
@@ -174,6 +175,112 @@ def test_the_command_line_overrides_the_configuration() -> None:
     assert [plan.device for plan in other.runs] == ["gpu:llvmpipe", "gpu:llvmpipe"]
     with pytest.raises(BadInput, match="no run on"):
         overridden(built_in, {}, None, "android:1")
+
+
+@pytest.fixture(scope="module")
+def on_gpu(gpu: Device, tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> tuple[GateReport, Path]:
+    if "llvmpipe Mesa 25.0.7" not in str(gpu.info.driver):
+        pytest.skip(f"no arithmetic has been measured for {gpu.info}")
+    return run(config({**GPU, "device": gpu.spec}), tmp_path_factory.mktemp("reports"), cache)
+
+
+def test_a_gpu_run_has_the_bits_that_its_arithmetic_must_give(on_gpu: tuple[GateReport, Path]) -> None:
+    report, folder = on_gpu
+    assert report.passed, report.reasons
+    (device_run,), (entry,) = report.runs, report.predictions
+    assert device_run.expected is not None
+    assert device_run.expected.identical_share == 1
+    assert {row.ratio for row in device_run.expected.outputs} == {1.0}
+    assert len(device_run.expected.outputs) == 13
+    assert entry.prediction.passed
+    assert entry.prediction.expected.sites
+    assert (folder / entry.folder / "expected.json").is_file()
+    assert "1 x expected error" in gate_lines(report)[0]
+    assert "emulate" in report.run.seconds
+
+
+def test_a_stored_gpu_run_is_held_against_its_expected_outputs_without_an_emulator(
+    on_gpu: tuple[GateReport, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "run_job", lambda *_: pytest.fail("a device was asked"))
+    monkeypatch.setattr("fidelity.predict.expected.Emulator", lambda *_: pytest.fail("emulated again"))
+    report, folder = on_gpu
+    again, written = gate_again(folder, load_policy(), tmp_path, Reporter())
+    assert again.model_copy(update={"run": report.run}) == report
+    tight = tightened(load_policy())
+    judged, _ = gate_again(written, tight, tmp_path, Reporter())
+    assert {reason.code for reason in judged.reasons if reason.severity == "fail"} == {"worse_than_expected"}
+
+
+def tightened(policy: Policy) -> Policy:
+    """A policy whose error ratio not even the expected bits meet."""
+    runs = tuple(
+        entry.model_copy(update={"limits": {**entry.limits, "error_ratio": Limit(at_most=0.999)}})
+        if "error_ratio" in entry.limits
+        else entry
+        for entry in policy.runs
+    )
+    return policy.model_copy(update={"name": "tight", "runs": runs})
+
+
+def test_altered_or_misplaced_expected_outputs_are_noticed(on_gpu: tuple[GateReport, Path], tmp_path: Path) -> None:
+    report, folder = on_gpu
+    victim = next((folder / report.predictions[0].folder / "outputs").glob("*.raw"))
+    content = victim.read_bytes()
+    victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BadInput, match="sha256"):
+        gate_again(folder, load_policy(), tmp_path, Reporter())
+    victim.write_bytes(content)
+    before = (folder / "report.json").read_text()
+    outside = report.predictions[0].model_copy(update={"folder": "../.."})
+    report.model_copy(update={"predictions": (outside,)}).write(folder / "report.json")
+    with pytest.raises(BadInput, match="outside the run folder"):
+        gate_again(folder, load_policy(), tmp_path, Reporter())
+    (folder / "report.json").write_text(before)
+
+
+def test_a_device_that_computes_otherwise_than_its_profile_is_found(
+    gpu: Device, on_gpu: tuple[GateReport, Path], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs with three times the expected error: inside every fixed limit but for the third side."""
+    honest = execution.load_outputs
+    truth = load_truth(on_gpu[1])
+
+    def drifted(folder: Path, result: object) -> dict[str, dict[str, np.ndarray]]:
+        outputs = honest(folder, result)  # type: ignore[arg-type]
+        for name, keyed in outputs.items():
+            error = keyed["embedding"] - truth[name]
+            keyed["embedding"] = (truth[name] + 2.5 * error).astype(np.float32)
+        return outputs
+
+    monkeypatch.setattr(execution, "load_outputs", drifted)
+    report, _ = run(config({**GPU, "device": gpu.spec}), tmp_path, cache)
+    assert "worse_than_expected" in {reason.code for reason in report.reasons}
+
+
+def test_without_a_profile_of_the_device_somebody_is_told(
+    gpu: Device, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fidelity.gate.expecting.shipped", lambda: ("ieee-fp32", "card-mali-opencl"))
+    report, _ = run(config({**GPU, "device": gpu.spec}), tmp_path, cache)
+    assert report.passed
+    assert report.predictions == ()
+    assert {reason.code for reason in report.reasons if reason.stage == "compare"} == {"no_profile"}
+
+
+def test_the_collapse_of_the_stock_layernorm_is_predicted_and_its_first_site_named(
+    gpu: Device, cache: Cache, tmp_path: Path
+) -> None:
+    chosen = config(
+        {**GPU, "device": gpu.spec}, rewrites="split_qkv,rotate_half,pool_one_query", weights="massive:900@0"
+    )
+    report, _ = run(chosen, tmp_path, cache)
+    assert {"collapse", "expected_collapse", "as_expected", "overflow"} <= {reason.code for reason in report.reasons}
+    first = report.predictions[0].prediction.expected.first_overflow
+    assert first is not None
+    assert (first.name, first.module) == ("SQUARED_DIFFERENCE", "EvaBlock_1.norm1")
+    assert report.runs[0].expected is not None
+    assert report.runs[0].expected.identical_share == 1
 
 
 def test_unrewritten_on_the_gpu_is_refused_by_name(gpu: Device, cache: Cache, tmp_path: Path) -> None:
