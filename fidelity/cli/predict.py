@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fidelity.cache import Cache
 from fidelity.cli import options as o
 from fidelity.cli.lines import check_lines
+from fidelity.cli.sweep import sweep as layernorm_sweep
 from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def predict(
     images: o.Images = o.IMAGES,
     inputs: o.Inputs = None,
     goldens: Annotated[Path, typer.Option(help="Folder of the goldens.")] = Path("golden"),
+    sweep: Annotated[bool, typer.Option("--sweep", help="Which LayerNorm scale does this SOURCE need?")] = False,
     seed: o.Seed = 0,
     output: o.Output = None,
     json: o.Json = False,
@@ -47,6 +49,8 @@ def predict(
     from fidelity.compare.policy import load_policy  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
+    if sweep:
+        return layernorm_sweep(what, profile or "", weights, images, o.names(inputs), seed, session)
     limits = load_policy(policy)
     if what.endswith(".json"):
         from fidelity.gate.predicting import judge_prediction  # noqa: PLC0415

@@ -13,6 +13,7 @@ import pytest
 
 TWO_BLOCK = "timm:vit_pe_core_base_patch16_224?depth=2&embed_dim=64&num_heads=2&img_size=64"
 ROOT = Path(__file__).parents[2]
+PREDICT = ["predict", "--profile", "mldrift-webgpu-lavapipe"]
 
 
 def fidelity(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,7 +45,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("verb", [["audit"], ["run"], ["compare", "--reference", "golden:two-block"]])
+@pytest.mark.parametrize("verb", [["audit"], ["run"], ["compare", "--reference", "golden:two-block"], PREDICT])
 @pytest.mark.parametrize("content", ["empty", "truncated", "random", "text"])
 def test_a_file_that_is_no_model(artefact: Path, tmp_path: Path, verb: list[str], content: str) -> None:
     whole = artefact.read_bytes()
@@ -79,6 +80,15 @@ def test_a_file_that_is_not_there() -> None:
         (["gate", "--device", "tpu"], ["tpu"]),
         (["gate", "--from", "nowhere"], ["nowhere", "stored run"]),
         (["golden", "verify", "nothing"], ["nothing", "two-block"]),
+        (["gate", "--profile", "nothing"], ["nothing", "mldrift-webgpu-lavapipe"]),
+        (["gate", "--from", "nowhere", "--profile", "ieee-fp32"], ["--from", "leave --profile out"]),
+        (["predict", TWO_BLOCK], ["--profile", "mldrift-webgpu-lavapipe"]),
+        (["predict", TWO_BLOCK, "--profile", "nothing"], ["nothing", "neither a file nor a shipped profile"]),
+        (["predict", TWO_BLOCK, "--profile", "ieee-fp32", "--policy", "nowhere.toml"], ["nowhere.toml"]),
+        (["predict", TWO_BLOCK, "--profile", "ieee-fp32", "--input", "x.npy"], ["--input", "FILE"]),
+        (["predict", TWO_BLOCK, "--sweep"], ["--profile"]),
+        (["predict", "nowhere.tflite", "--profile", "ieee-fp32"], ["nowhere.tflite"]),
+        (["predict", "nowhere.json"], ["nowhere.json"]),
         (["prove"], ["source"]),
         (["run", "--precision", "fp8", "x.tflite"], ["fp8"]),
         (["frobnicate"], ["frobnicate"]),
@@ -99,8 +109,9 @@ def test_inputs_that_do_not_fit(artefact: Path, tmp_path: Path) -> None:
     }
     for name, (array, words) in wrong.items():
         np.save(tmp_path / f"{name}.npy", array)
-        done = fidelity("run", str(artefact), "--input", str(tmp_path / f"{name}.npy"))
-        assert_one_line(done, 2, f"{name}.npy", *words)
+        for verb in (["run"], PREDICT):
+            done = fidelity(*verb, str(artefact), "--input", str(tmp_path / f"{name}.npy"))
+            assert_one_line(done, 2, f"{name}.npy", *words)
     (tmp_path / "text.npy").write_text("no array")
     assert_one_line(fidelity("run", str(artefact), "--input", str(tmp_path / "text.npy")), 2, "text.npy")
 
@@ -108,6 +119,32 @@ def test_inputs_that_do_not_fit(artefact: Path, tmp_path: Path) -> None:
 def test_a_reference_of_another_model(artefact: Path) -> None:
     other = fidelity("compare", str(artefact), "--reference", TWO_BLOCK, "--seed", "1")
     assert_one_line(other, 2, "weights", "another model")
+
+
+def test_a_prediction_against_another_model_or_of_an_unknown_input(artefact: Path) -> None:
+    other = fidelity(*PREDICT, str(artefact), "--reference", TWO_BLOCK, "--seed", "1")
+    assert_one_line(other, 2, "weights", "another model")
+    unknown = fidelity(*PREDICT, str(artefact), "--reference", "golden:two-block", "--inputs", "dog")
+    assert_one_line(unknown, 2, "dog", "astronaut")
+
+
+def test_a_profile_with_an_unknown_operation(artefact: Path, tmp_path: Path) -> None:
+    shipped = ROOT / "fidelity/arithmetic/profiles/ieee-fp32.json"
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(shipped.read_text().replace('"EXP"', '"EXPP"'))
+    assert_one_line(fidelity("predict", str(artefact), "--profile", str(wrong)), 2, "wrong.json", "EXPP")
+
+
+def test_a_prediction_is_one_document_and_is_judged_again_from_it(artefact: Path, tmp_path: Path) -> None:
+    done = fidelity(*PREDICT, str(artefact), "--reference", "golden:two-block", "--json", "--inputs", "astronaut")
+    assert done.returncode == 1, done.stderr  # one input: nearest neighbours cannot be judged
+    stored = tmp_path / "prediction.json"
+    stored.write_text(done.stdout)
+    assert json.loads(done.stdout)["expected"]["first_overflow"] is None
+    again = fidelity("predict", str(stored), "--json")
+    assert (again.returncode, again.stdout) == (1, done.stdout)
+    stored.write_text(done.stdout.replace('"sites"', '"cites"'))
+    assert_one_line(fidelity("predict", str(stored)), 2, "prediction.json", "sites")
 
 
 def test_an_edited_artefact(artefact: Path, tmp_path: Path) -> None:
