@@ -40,7 +40,7 @@ def row_difference(actual: torch.Tensor, reference: torch.Tensor) -> torch.Tenso
     r = reference.double().reshape(-1, reference.shape[-1])
     size = r.norm(dim=-1)
     gap = (a - r).norm(dim=-1)
-    relative = torch.where(size > 0, gap / size, torch.where(gap > 0, math.inf, 0.0))
+    relative = torch.where(size > 0, gap / size, torch.where(gap == 0, 0.0, math.inf))
     return torch.where(torch.isfinite(relative), relative, math.inf)
 
 

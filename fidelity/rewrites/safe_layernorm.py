@@ -21,7 +21,7 @@ from fidelity.rewrites.weights_map import Copied, stored_tensors
 
 FIXED_SCALE = 32.0
 FP16_LARGEST = 65504.0
-SMALLEST_AMAX = 1 / 16  # below it a row is scaled as if its largest magnitude were this
+GREATEST_FACTOR = 128.0  # rows near zero are multiplied by no more: its square, and eps times that, stay finite in fp16
 
 
 class ScaledLayerNorm(nn.Module):
@@ -51,16 +51,17 @@ class SafeLayerNorm(ScaledLayerNorm):
 
 
 class RowScaledLayerNorm(ScaledLayerNorm):
-    """Every row divided by its own largest magnitude, and multiplied by `target`."""
+    """Every row divided by its own largest magnitude, at least `least`, and multiplied by `target`."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__(norm)
         self.target = row_target(norm.normalized_shape[-1])
+        self.least = self.target / GREATEST_FACTOR
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The normalised rows, same shape and dtype."""
         amax = x.abs().amax(dim=-1, keepdim=True)
-        scale = self.target / torch.clamp(amax, min=SMALLEST_AMAX)
+        scale = self.target / torch.clamp(amax, min=self.least)
         return self.normalise(x * scale, (scale * scale) * self.eps)
 
 

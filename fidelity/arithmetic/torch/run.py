@@ -73,7 +73,7 @@ class TorchEmulator:
         """
         device = self._device
         device.path, device.number, device.watch = "", 0, watch
-        args, kwargs = tree_map(self._entering, (args, kwargs))
+        args, kwargs = tree_map(self.entering, (args, kwargs))
         mode = _Arithmetic(device)
         # fused attention of the library would be one operation; in parts, its logits are in sight
         with torch.no_grad(), _paths(self.module, device), sdpa_kernel(SDPBackend.MATH), mode:
@@ -82,7 +82,8 @@ class TorchEmulator:
             raise BadInput(f"{type(self.module).__name__} gives a {type(output).__name__}, not one tensor")
         return TorchRun(converted(output, device.profile.outputs), tuple(mode.missing))
 
-    def _entering(self, value: Any) -> Any:
+    def entering(self, value: Any) -> Any:
+        """An argument as the device holds it; what is no floating point tensor stays as it is."""
         if isinstance(value, torch.Tensor) and value.is_floating_point():
             return converted(value.detach().float(), self._device.profile.inputs)
         return value
