@@ -139,6 +139,8 @@ def test_a_kind_that_the_policy_does_not_list_cannot_pass() -> None:
 def test_the_kind_of_run_that_a_profile_makes() -> None:
     assert run_kind(load_profile("mldrift-webgpu-lavapipe"), "float16") == GPU_FP16
     assert run_kind(load_profile("ieee-fp32"), "float16").precision == "fp32"
+    for sums_alone in ("card-mali-opencl", "card-mali-opencl-pairwise"):  # what is stored stays float32 there
+        assert run_kind(load_profile(sums_alone), "float32").precision == "fp16"
 
 
 def test_what_is_expected_of_a_run_has_the_first_overflow_and_what_is_lacking() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -53,6 +54,13 @@ def held(profile: Profile, kind: str, part: Part) -> Held:
 def held_input(profile: Profile) -> Held:
     """The format that the graph's inputs are converted to."""
     return _narrowest((profile.inputs,))
+
+
+def holds_float16(profile: Profile) -> bool:
+    """Whether anything is held in float16 under a profile: sums alone make a device's arithmetic fp16."""
+    parts: tuple[Part, ...] = get_args(Part)
+    everywhere = (held(profile, kind, part) for kind in profile.rules for part in parts)
+    return held_input(profile) != SINGLE or any(each != SINGLE for each in everywhere)
 
 
 def _softmax(rule: Softmax, part: Part) -> tuple[Conversion | None, ...]:

@@ -26,6 +26,7 @@ from fidelity.compare.judgement import Finding, Judgement
 from fidelity.compare.policy import Policy, fixed_limits
 from fidelity.compare.run_facts import RunKind
 from fidelity.predict.expected import Expected, Outputs
+from fidelity.predict.held import holds_float16
 from fidelity.record import Record
 from fidelity.tflite.manifest import WeightsDtype
 
@@ -49,7 +50,7 @@ class Prediction(Record):
 
 def run_kind(profile: Profile, weights: WeightsDtype) -> RunKind:
     """The kind of run that a device of this profile makes; every profile is judged as a GPU's."""
-    return RunKind(device="gpu", precision="fp16" if profile.stores_float16 else "fp32", weights=weights)
+    return RunKind(device="gpu", precision="fp16" if holds_float16(profile) else "fp32", weights=weights)
 
 
 def compare_expected(
