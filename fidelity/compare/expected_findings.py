@@ -29,7 +29,7 @@ def expected_findings(
     if expectation is None:
         message = (
             f"no measured arithmetic profile of {facts.device_asked}: what its fp16 must give is not known, and the "
-            f"fixed limits decide alone; run fidelity reveal --device {facts.device_asked}"
+            f"fixed limits alone decide; run fidelity reveal --device {facts.device_asked} -o FILE, then use --profile FILE"
         )
         return [Finding(code="no_profile", severity="suspicious", message=message)]
     if expectation.lacking is not None:
@@ -51,18 +51,18 @@ def _of_ratio(check: Check, fixed: tuple[Check, ...], expectation: Expectation) 
         cause, why = (check.undefined.cause, check.undefined.why) if check.undefined else ("empty", "not measured")
         message = f"error_ratio of {check.output!r} is undefined at {at}: {cause}, {why}"
         return [_finding(check, _NAMED.get(cause, "undefined_metric"), message)]
-    times = f"the error of {check.output!r} at {at} is {check.worst:.4g} times what {name} gives"
+    times = f"the error of {check.output!r} is {check.worst:.4g} times the expected one of {name} at its worst ({at})"
     if not check.passed:
         message = f"{times}, limit {check.limit}: worse than this arithmetic explains: something is wrong"
         return [_finding(check, "worse_than_expected", message)]
     if any(not other.passed for other in fixed if other.output == check.output):
         message = (
-            f"{times} at most: as fp16 arithmetic on this device must give, and not good enough: "
+            f"{times}: as fp16 arithmetic on this device must give, and not good enough: "
             f"rewrite{_overflow(expectation)}"
         )
         return [_finding(check, "as_expected", message)]
     if check.limit.at_most is not None and check.worst * check.limit.at_most < 1:
-        message = f"{times} at most: better than that arithmetic can be, so the profile is another device's"
+        message = f"{times}: better than that arithmetic can be, so the profile is another device's"
         return [_finding(check, "better_than_expected", message).model_copy(update={"severity": "suspicious"})]
     return []
 

@@ -101,8 +101,10 @@ def against_expected(run: DeviceRun) -> str | None:
     share = run.expected.identical_share
     if not found or share is None:
         return "nothing expected"
-    value, name = max(found)
-    return f"{figure_text(value, ideal=1.0)} x expected error ({name}), {figure_text(100 * share)} % of bits"
+    value, name = max(found, key=lambda each: each[0])
+    return (
+        f"{figure_text(value, ideal=1.0)} x expected error ({name}), {figure_text(100 * share)} % of bits as expected"
+    )
 
 
 def worst_correlation(run: DeviceRun) -> str:

@@ -90,6 +90,7 @@ def expected_in_cache(artefact: Path, inputs: Mapping[str, Array], profile: Prof
     graph = read_graph(artefact)
     key = {
         "artefact": file_sha256(graph),
+        "name": artefact.name,
         "inputs": {name: _digest(array) for name, array in inputs.items()},
         "profile": profile_id(profile).sha256,
     }

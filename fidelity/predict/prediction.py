@@ -72,7 +72,7 @@ def judge_expected(expected: Expected, comparison: Comparison | None, kind: RunK
         message = "no reference: only overflow was judged, and nothing is known of the error"
         findings.append(Finding(code="no_reference", severity="suspicious", message=message))
     else:
-        how = f"under {expected.profile.name}"
+        how = f"under {expected.profile.name} the arithmetic itself loses it"
         findings += failure_findings(comparison.failures)
         findings += [collapse_finding(record, "expected_collapse", how) for record in collapsed(comparison)]
         findings += limit_findings(checks, fixed, kind)
