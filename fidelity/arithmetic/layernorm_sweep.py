@@ -24,6 +24,7 @@ from fidelity.record import Figure, Record
 
 DIVISORS = tuple(2.0**power for power in range(1, 13))  # 2 to 4096; powers of two round nothing themselves
 MAGNITUDES = tuple(2.0**power for power in range(-10, 11, 2))
+ENOUGH = 4.0  # bits of a sum of squares: activations may be four times as large before it overflows
 SHOWN = (STOCK, *(Scale(kind="fixed", divisor=d) for d in (8.0, 32.0, 128.0)), PER_ROW)
 """Scales that are swept over magnitudes."""
 
@@ -64,8 +65,8 @@ class Advice(Record):
     """The scale that this model should use under a profile.
 
     `least` and `greatest` are the fixed divisors between which every power of two is safe, 1 for stock
-    LayerNorm, None where none is. `scale` is the one with the widest margin on both sides: `none`, a
-    divisor, `row` where no fixed one is safe, empty where nothing helps.
+    LayerNorm, None where none is. `scale` is `none` where stock LayerNorm has margin enough, else the
+    divisor with the widest margin on both sides, `row` where no fixed one is safe, empty where nothing helps.
     """
 
     profile: str
@@ -126,7 +127,8 @@ def advise(outcomes: tuple[ScaleOutcome, ...]) -> Advice:
     safe = [(divisor, margin(each)) for divisor, each in fixed if each.safe]
     profile = outcomes[0].profile
     if safe:
-        divisor, bits = max(safe, key=lambda pair: pair[1])
+        enough = [pair for pair in safe if pair[0] == 1 and pair[1] >= ENOUGH]
+        divisor, bits = enough[0] if enough else max(safe, key=lambda pair: pair[1])
         run = _run(fixed, divisor)
         return Advice(profile=profile, least=run[0], greatest=run[-1], scale=safe_name(divisor), margin=bits)
     row = by_scale.get("row")

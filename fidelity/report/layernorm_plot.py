@@ -125,7 +125,7 @@ def _finished(figure: Figure, legend_of: Axes, title: str, name: str) -> str:
     columns = 1 if max(map(len, labels), default=0) > 27 else 3
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK)
     figure.suptitle(title, color=INK, fontsize=10.5, x=0.01, ha="left")
-    return _standing_alone(page_element(figure, name, title))
+    return _standing_alone(str(page_element(figure, name, title)))
 
 
 def _standing_alone(element: str) -> str:
