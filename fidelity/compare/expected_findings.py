@@ -27,9 +27,10 @@ def expected_findings(
     and no `note`, since the policy asks for it and nobody has looked.
     """
     if expectation is None:
+        device = facts.device_asked
         message = (
-            f"no measured arithmetic profile of {facts.device_asked}: what its fp16 must give is not known, and the "
-            f"fixed limits alone decide; run fidelity reveal --device {facts.device_asked} -o FILE, then use --profile FILE"
+            f"no measured arithmetic profile of {device}: what its fp16 must give is not known, and the fixed limits "
+            f"alone decide; run fidelity reveal --device {device} -o FILE, then use --profile FILE"
         )
         return [Finding(code="no_profile", severity="suspicious", message=message)]
     if expectation.lacking is not None:
