@@ -12,6 +12,7 @@ from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
 from fidelity.cli.predict import predict
 from fidelity.cli.prove import prove
+from fidelity.cli.reveal import reveal
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (prove, convert, audit, predict, run, devices, compare, gate):
+for verb in (prove, convert, audit, predict, run, devices, compare, gate, reveal):
     app.command()(verb)
 app.add_typer(golden, name="golden")
 
