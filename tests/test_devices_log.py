@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fidelity.devices.job import Refusal, Residency
-from fidelity.devices.runtime_log import adapter, read_log, refusals, residency
+from fidelity.devices.runtime_log import adapter, driver_error, read_log, refusals, residency
 
 ATTN = "timm.models.eva.EvaBlock_0/timm.layers.attention.AttentionRope_attn;16"
 SELECTED = (
@@ -208,3 +208,18 @@ def test_a_log_is_read_to_its_limit(tmp_path: Path) -> None:
         stream.truncate(64 << 30)  # sparse: 64 GiB that take no room
     assert len(read_log(path)) == 8 << 20
     assert read_log(tmp_path) == ""
+
+
+VALIDATION = """E0000 00:00:1795597734.444587   26401 environment.cc:105] Validation error: Binding size (186384384) of \
+[Buffer (unlabeled)] is larger than the maximum storage buffer binding size (134217728).
+ - While validating entries[0] against { binding: 1, visibility: ShaderStage::Compute }.
+E0000 00:00:1795597734.444643   26401 environment.cc:105] Validation error: [Invalid BindGroup] is invalid.
+"""
+
+
+def test_an_error_that_the_runtime_passes_over_is_told() -> None:
+    """Measured: a tensor of over 128 MiB gives zeros and no error of the runtime's own."""
+    found = driver_error(f"INFO: fine\n{VALIDATION}")
+    assert found is not None
+    assert found.startswith("Validation error: Binding size (186384384)")
+    assert driver_error("WARNING: NPU accelerator could not be loaded\n") is None

@@ -90,7 +90,7 @@ def matmul(
             whole = items @ b.matrix
             observe("sum", whole)
             whole = whole if start is None else whole + start
-        elif covers(accumulator):
+        elif covers(accumulator) and not order.dotted:
             whole = _compiled(items, b, order, accumulator, fused, start, observe)
         else:
             each = [

@@ -8,15 +8,16 @@ dealt to threads, each thread keeps a running sum, the partial sums are combined
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 Dealing = Literal["stride", "block"]
 Combining = Literal["running", "halves", "neighbours", "fours"]
+Groups = tuple[Annotated[int, Field(ge=2)], ...]
 Tree = int | tuple["Tree", "Tree"]
 T = TypeVar("T")
 _FOURS_UNTIL = 16
@@ -28,14 +29,16 @@ class Order:
 
     `lanes` neighbouring terms form a slice; a last, shorter one is filled with zeros. Slice s goes
     to partial sum s mod `parts` (stride) or to s div ceil(slices / parts) (block). Within one
-    partial sum the terms of a slice follow each other, unless `lanes_apart`: then every lane has
-    a sum of its own to the end. What is combined `first` are the partial sums of each lane, or the
+    partial sum the terms of a slice follow each other, unless they are `dotted`: then a slice's terms
+    are summed by themselves before they are added; or `lanes_apart`: then every lane has a sum of
+    its own to the end. What is combined `first` are the partial sums of each lane, or the
     lanes of each partial sum.
 
     Combining n values: `running` one after the other; `halves` the i-th with the i-th of the upper
     half; `neighbours` in pairs (with one partial sum a term, this is pairwise summation); `fours`
-    in running groups of four neighbours while more than 16 are left, then running. What has no
-    partner passes unchanged. Lanes are combined by `combine_lanes`.
+    in running groups of four neighbours while more than 16 are left, then running; sizes, (8, 4), in
+    running groups of 8 neighbours, then of 4, then running. What has no partner passes unchanged.
+    Lanes are combined by `combine_lanes`.
 
     Raises ValueError for counts below 1, or lanes apart with a single lane.
     """
@@ -44,15 +47,18 @@ class Order:
     lanes_apart: bool = False
     parts: int = 1
     dealing: Dealing = "stride"
-    combine: Combining = "running"
+    combine: Combining | Groups = "running"
     combine_lanes: Combining = "running"
     first: Literal["parts", "lanes"] = "parts"
+    dotted: bool = False
 
     def __post_init__(self) -> None:
         if self.lanes < 1 or self.parts < 1:
             raise ValueError(f"lanes and parts are counts from 1 on, not {self.lanes} and {self.parts}")
         if self.lanes_apart and self.lanes == 1:
             raise ValueError("a single lane cannot be kept apart; give lanes, or leave lanes_apart out")
+        if self.dotted and (self.lanes == 1 or self.lanes_apart):
+            raise ValueError("dotted slices have several lanes, which are not apart")
         if self.first == "lanes" and not self.lanes_apart:
             raise ValueError("lanes that are not apart cannot be combined first")
 
@@ -79,9 +85,11 @@ def combined_grid(lanes: Sequence[Sequence[T]], order: Order, add: Callable[[T, 
     return combined([combined(parts, order.combine, add) for parts in lanes], order.combine_lanes, add)
 
 
-def combined(values: Sequence[T], how: Combining, add: Callable[[T, T], T]) -> T:
+def combined(values: Sequence[T], how: Combining | Groups, add: Callable[[T, T], T]) -> T:
     """`values` (at least one) added in the order `how`."""
     left = list(values)
+    for size in how if isinstance(how, tuple) else ():
+        left = [_running(left[i : i + size], add) for i in range(0, len(left), size)]
     while how == "halves" and len(left) > 1:
         half = (len(left) + 1) // 2
         left = [add(a, b) for a, b in zip(left, left[half:], strict=False)] + left[len(left) - half : half]
@@ -102,8 +110,11 @@ def tree(order: Order, terms: int) -> Tree:
     if terms < 1:
         raise ValueError("a sum of no terms has no tree")
     dealt: dict[int, Tree] = {}
-    for term, key in enumerate(order.sums_of_terms(terms).tolist()):
-        dealt[key] = (dealt[key], term) if key in dealt else term
+    keys = order.sums_of_terms(terms).tolist()
+    width = order.lanes if order.dotted else 1
+    for first in range(0, terms, width):
+        slice_ = _running(range(first, min(first + width, terms)), lambda left, right: (left, right))
+        dealt[keys[first]] = (dealt[keys[first]], slice_) if keys[first] in dealt else slice_
     lanes = order.lanes if order.lanes_apart else 1
     partial = [[dealt.get(lane * order.parts + part) for part in range(order.parts)] for lane in range(lanes)]
     whole = combined_grid(partial, order, _join)
@@ -120,6 +131,7 @@ def _join(left: Tree | None, right: Tree | None) -> Tree | None:
 
 
 def _running(values: Sequence[T], add: Callable[[T, T], T]) -> T:
+    """The values added one after the other."""
     total = values[0]
     for value in values[1:]:
         total = add(total, value)

@@ -157,24 +157,26 @@ class Product(Record):
 
     `cases` empty: float32 sums in whatever order the host's library takes, so that a prediction
     holds to rounding and not to the bit. `fused`: product and sum are rounded once. The bias is
-    added to the finished sum (`last`) or starts it (`first`).
+    added to the finished sum (`last`) or starts it (`first`). `transposed`, where given, are the orders of
+    a BATCH_MATMUL whose right side is stored as [columns, terms].
 
     A delegate may take constants of one number, or of one a channel, that stand next to a product with
     weights into the weights and the bias, in float32 and before these are converted: kind by kind in
-    the order of `merges_before`, where the input has more than one position between its first and
-    last axis, then of `merges_after`.
+    the order of `merges_after`, then of `merges_before`, an ADD there only where the input has more
+    than one position between its first and last axis.
     """
 
     rule: Literal["product"] = "product"
     accumulator: Accumulator = Accumulator()
     fused: bool = False
     cases: Annotated[tuple[Case, ...], Field(validate_default=True)] = ()
+    transposed: Annotated[tuple[Case, ...], Field(validate_default=True)] = ()
     bias: Literal["last", "first"] = "last"
     merges_before: tuple[Merged, ...] = ()
     merges_after: tuple[Merged, ...] = ()
     stored: Conversion | None = None
 
-    _check = field_validator("cases")(_closed)
+    _check = field_validator("cases", "transposed")(_closed)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -209,20 +211,29 @@ class Softmax(Record):
     """e^(x - max) over their sum, over the last axis.
 
     `online`: one pass in slices of `lanes` with a running maximum and a float32 sum, rescaled when
-    the maximum moves. `two_pass`: the maximum first; then differences and
-    powers rounded by `steps`, their sum in `accumulator` and `order`, and a quotient.
+    the maximum moves. `shared`, by shape, deals a row's slices to threads, each of which starts
+    from the row's first number as its maximum; two threads' sums are rescaled to the greater
+    maximum and added. Without it a row is one thread's. `two_pass`: the maximum first; then
+    differences and powers rounded by `steps`, their sum in `accumulator` and `order`, and a quotient.
     """
 
     rule: Literal["softmax"] = "softmax"
     passes: Literal["online", "two_pass"] = "two_pass"
     lanes: Annotated[int, Field(ge=1)] = 1
+    shared: tuple[Case, ...] = ()
     exponential: Literal["exact", "exp2_gallivm"] = "exact"
     steps: Conversion | None = None
     accumulator: Accumulator = Accumulator()
     order: Order = Order()
     shares: Annotated[tuple[Share, ...], Field(min_length=1)]
 
-    _check = field_validator("shares")(_closed)
+    _check = field_validator("shares", "shared")(_closed)
+
+    @model_validator(mode="after")
+    def _sliced(self) -> Self:
+        if any(case.order.lanes != self.lanes or case.order.lanes_apart for case in self.shared):
+            raise ValueError(f"shared: orders deal slices of the rule's {self.lanes} lanes, which are not apart")
+        return self
 
 
 class LayerNorm(Record):

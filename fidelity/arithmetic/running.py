@@ -23,7 +23,7 @@ def running_sums(terms: Single, order: Order, accumulator: Accumulator, observe:
     terms are the columns of that product, side by side in the kernel's vectors.
     Raises ValueError for no terms.
     """
-    if not covers(accumulator) or terms.size == 0:
+    if not covers(accumulator) or order.dotted or terms.size == 0:
         sums = partial_sums_by_numpy(terms, order, accumulator, observe=observe)
     else:
         rows = terms.reshape(-1, terms.shape[-1])

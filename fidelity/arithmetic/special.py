@@ -102,7 +102,8 @@ def power(x: Single, exponent: Single) -> Single:
             square = round_to_float16(x * x)
             return square if float(exponent.reshape(-1)[0]) == 2.0 else round_to_float16(square * x)
         logarithm = round_to_float16(np.log2(x.astype(np.float64)))
-        return _exp2(round_to_float16(logarithm * exponent))
+        result = _exp2(round_to_float16(logarithm * exponent))
+        return np.where((x == 0) & np.signbit(x), np.float32(0), result)  # minus zero to any power, as measured
 
 
 def _exp2(x: Single) -> Single:

@@ -7,7 +7,7 @@ filling up with zeros changes no bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -115,12 +115,21 @@ def partial_sums(
             first = sums[..., 0, 0, 0] if accumulator.format == "float16_corrected" else sums[..., 0, 0]
             first[...] = start
         peaks = np.zeros_like(sums)
-        for step in dealt.reshape(-1, *dealt.shape[2:]):
+        for step in _slices(dealt, add) if order.dotted else dealt.reshape(-1, *dealt.shape[2:]):
             sums = add(sums, step)
             if observe is not unobserved:
                 np.maximum(peaks, np.abs(sums), out=peaks)
         observe("peak", peaks[..., 0] if accumulator.format == "float16_corrected" else peaks)
         return sums
+
+
+def _slices(dealt: Wide, add: Callable[[Single, Wide], Single]) -> Iterator[Single]:
+    """The sum of each slice by itself, [..., parts, 1], round by round."""
+    for lanes in dealt:
+        here = np.zeros(lanes.shape[1:], np.float32)
+        for step in lanes:
+            here = add(here, step)
+        yield here
 
 
 def combine_partial(sums: Single, order: Order, accumulator: Accumulator) -> Single:

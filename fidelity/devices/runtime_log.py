@@ -24,6 +24,7 @@ _ADAPTER = re.compile(
     # bounded: the log is untrusted, and open-ended repeats took seconds on a hostile one
     r"Selected adapter: (?P<name>[^\n]{1,256}?), arch=[^,\n]{0,64}, [^\n]{0,512}?adapterType=(?P<type>[^\n]{1,64})"
 )
+_DRIVER_ERROR = re.compile(r"(?P<error>(?:Validation error|Device lost|Out of memory)[^\n]{0,300})", re.IGNORECASE)
 _KERNEL = "Initializing WebGPU-based API from graph"
 _TENSOR = re.compile(r"^(?P<reason>.*?[.!]|.*?\))\s+(?P<tensor>\S+)$")
 
@@ -43,6 +44,15 @@ def adapter(log: str) -> Adapter | None:
     if match is None:
         return None
     return Adapter(name=match["name"].strip(), software="software" in match["type"].lower())
+
+
+def driver_error(log: str) -> str | None:
+    """The first error that the driver reported and the runtime passed over; None when there is none.
+
+    ai-edge-litert 2.3.0 runs on after such an error: the work is not done and every output is zero.
+    """
+    match = _DRIVER_ERROR.search(log)
+    return None if match is None else " ".join(match["error"].split())
 
 
 def residency(log: str, nodes: int, *, fully_accelerated: bool) -> Residency | None:

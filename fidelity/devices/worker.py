@@ -81,6 +81,9 @@ def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, li
     except (RuntimeError, ValueError) as problem:
         status, error = "run_failed", _one_line(problem)
     log = runtime_log.read_log(folder / LOG)  # before the probe adds to it
+    passed_over = runtime_log.driver_error(log) if status == "ok" and job.device != "cpu" else None
+    if passed_over is not None:
+        status, error = "run_failed", f"the driver reported an error, and the runtime ran on: {passed_over}"
     precision = _precision(job)
     seconds = [value for output in outputs for value in output.seconds]
     timing = None

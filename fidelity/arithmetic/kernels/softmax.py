@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.arithmetic import compiled
 from fidelity.arithmetic.float16 import IEEE, rounded
+from fidelity.arithmetic.kernels.softmax_statistics import statistics
 from fidelity.arithmetic.observe import Observer, unobserved
-from fidelity.arithmetic.packed import softmax_statistics
 from fidelity.arithmetic.rules import Share, Softmax, chosen
 from fidelity.arithmetic.running import running_sums
 from fidelity.arithmetic.special import exp2_gallivm, exponential
@@ -47,7 +46,7 @@ def _two_pass(rows: Single, rule: Softmax, share: Share, observe: Observer) -> S
 
 
 def _online(rows: Single, rule: Softmax, share: Share, observe: Observer) -> Single:
-    greatest, sums = running_statistics(rows, rule)
+    greatest, sums = statistics(rows, rule, lambda x: _power(x, rule))
     observe("greatest", greatest)
     observe("sum", sums)
     reciprocal = (np.float32(1) / sums)[:, np.newaxis]
@@ -56,30 +55,6 @@ def _online(rows: Single, rule: Softmax, share: Share, observe: Observer) -> Sin
     power = exponential(rounded(rows - rounded(greatest, IEEE)[:, np.newaxis], IEEE))
     observe("power", power)
     return rounded(power * rounded(reciprocal, share.quotient), share.stored)
-
-
-def running_statistics(rows: Single, rule: Softmax) -> tuple[Single, Single]:
-    """Greatest and sum of e^(x - greatest) of every row of [rows, K], float32 [rows] each.
-
-    `rule.lanes` channels at a time: when the maximum moves, the sum so far is rescaled; then the
-    slice's own sum is added.
-    """
-    if compiled.path() is not None and rule.exponential == "exp2_gallivm":
-        return softmax_statistics(rows, rule.lanes)
-    short = -rows.shape[1] % rule.lanes
-    filled = np.concatenate([rows, np.full((rows.shape[0], short), -np.inf, np.float32)], axis=1)
-    greatest = filled[:, 0].copy()
-    sums = np.zeros(rows.shape[0], np.float32)
-    for first in range(0, filled.shape[1], rule.lanes):
-        part = filled[:, first : first + rule.lanes]
-        moved = np.maximum(greatest, part.max(axis=1))
-        powers = np.where(np.isneginf(part), np.float32(0), _power(part - moved[:, np.newaxis], rule))
-        here = powers[:, 0]
-        for lane in range(1, rule.lanes):
-            here = here + powers[:, lane]
-        sums = sums * _power(greatest - moved, rule) + here
-        greatest = moved
-    return greatest, sums
 
 
 def _power(x: Single, rule: Softmax) -> Single:

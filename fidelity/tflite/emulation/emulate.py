@@ -64,7 +64,7 @@ class Emulator:
         self.signature = graph.signature(signature)
         self._subgraph = graph.subgraphs[self.signature.subgraph]
         self._constants = Constants(graph, self._subgraph, profile)
-        self.steps = schedule(self._subgraph, profile)
+        self.steps = schedule(graph, self._subgraph, profile)
         self._last_reader = {index: place for place, step in enumerate(self.steps) for index in step.reads}
 
     def run(self, inputs: Mapping[str, Array], watch: Watch = unwatched) -> Emulated:

@@ -55,33 +55,36 @@ def mergings(subgraph: Subgraph, profile: Profile) -> dict[int, Merging]:
     return found
 
 
-def merged(merging: Merging, weights: Single, bias: Single | None, constant: Callable[[int], Single]) -> tuple[Single, Single]:
+def merged(
+    merging: Merging, weights: Single, bias: Single | None, constant: Callable[[int], Single]
+) -> tuple[Single, Single]:
     """Weights [N, ...] and bias [N] in float32 with everything taken in. `constant` gives a tensor's stored value."""
     w = weights.reshape(weights.shape[0], -1).astype(np.float32)
     b = np.zeros(w.shape[0], np.float32) if bias is None else bias.astype(np.float32)
-    inputs = weights.shape[-1]
-    for op, tensor in merging.before:
-        value = np.broadcast_to(constant(tensor).reshape(-1), inputs)
-        every = np.tile(value, w.shape[1] // inputs)
-        if op.name == "MUL":
-            w = w * every
-        else:
-            b = b + np.add.accumulate(w * every, axis=1, dtype=np.float32)[:, -1]  # one after the other
     for op, tensor in merging.after:
         value = np.broadcast_to(constant(tensor).reshape(-1), w.shape[0])
         if op.name == "MUL":
             w, b = w * value[:, np.newaxis], b * value
         else:
             b = b + value
+    for op, tensor in merging.before:
+        value = np.broadcast_to(constant(tensor).reshape(-1), weights.shape[-1])
+        every = np.tile(value, w.shape[1] // weights.shape[-1])
+        if op.name == "MUL":
+            w = w * every
+        else:
+            b = b + np.add.accumulate(w * every, axis=1, dtype=np.float32)[:, -1]  # one after the other
     return w.reshape(weights.shape), b
 
 
 def _merging(subgraph: Subgraph, op: Operator, rule: Product, static: frozenset[int]) -> Merging:
     merging = Merging(op.inputs[0], op.outputs[0])
-    if math.prod(subgraph.tensors[op.inputs[0]].shape[1:-1]) > 1:
-        for kind in rule.merges_before:
-            while (found := _taken_before(subgraph, merging, op, kind, static)) is not None:
-                merging = found
+    positions = math.prod(subgraph.tensors[op.inputs[0]].shape[1:-1])
+    for kind in rule.merges_before:
+        if kind == "ADD" and positions == 1:
+            continue  # a product of vectors takes in no sums, only one of an image does
+        while (found := _taken_before(subgraph, merging, op, kind, static)) is not None:
+            merging = found
     if op.options.get("fused_activation_function") in _NO_ACTIVATION:
         for kind in rule.merges_after:
             while (found := _taken_after(subgraph, merging, kind, static)) is not None:

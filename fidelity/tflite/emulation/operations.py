@@ -39,8 +39,8 @@ class Call:
     """An operator with what it reads.
 
     `weights` are weights and bias prepared, where they never change: `inputs` then ends before them.
-    `kernel` is the shape of a convolution's weights. `inside`: computed within the sum that reads it, in float32. `followed`: a sum
-    with which its one elementwise reader is computed.
+    `kernel` is the shape of a convolution's weights. `inside`: computed within the sum that reads it,
+    in float32. `followed`: computed together with its one elementwise reader.
     """
 
     op: Operator
@@ -87,12 +87,13 @@ def fully_connected(call: Call) -> Single:
 
 
 def batch_matmul(call: Call) -> Single:
-    a, b = given(call.inputs, 0), given(call.inputs, 1)
+    a, b, rule = given(call.inputs, 0), given(call.inputs, 1), call.rule(Product)
     if call.op.options.get("adj_x"):
         a = a.swapaxes(-1, -2)
     if call.op.options.get("adj_y"):
         b = b.swapaxes(-1, -2)
-    return products.batch_matmul(a, b, call.rule(Product), call.observe)
+        rule = rule.model_copy(update={"cases": rule.transposed or rule.cases})
+    return products.batch_matmul(a, b, rule, call.observe)
 
 
 def conv_2d(call: Call) -> Single:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fidelity.arithmetic.profile import Profile
-from fidelity.tflite.emulation.absorption import Norm, absorption
+from fidelity.tflite.emulation.absorption import absorption
+from fidelity.tflite.emulation.layernorm_group import Norm
 from fidelity.tflite.emulation.merging import Merging, mergings
-from fidelity.tflite.structure import Operator, Subgraph
+from fidelity.tflite.structure import Graph, Operator, Subgraph
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Step:
     merging: Merging | None = None
 
 
-def schedule(subgraph: Subgraph, profile: Profile) -> tuple[Step, ...]:
+def schedule(graph: Graph, subgraph: Subgraph, profile: Profile) -> tuple[Step, ...]:
     """The steps of a graph under a profile, in execution order; operators that another has taken in are not there."""
     merging = mergings(subgraph, profile)
     merged = frozenset(index for each in merging.values() for index in each.members)
-    absorbed = absorption(subgraph, profile, merged)
+    absorbed = absorption(graph, subgraph, profile, merged)
     return tuple(
         _step(op, absorbed.norms.get(op.index), merging.get(op.index), op.index in absorbed.inside, absorbed.followed)
         for op in subgraph.operators
