@@ -21,6 +21,7 @@ from test_compare_cases import (
     with_noise,
 )
 
+from fidelity.compare.comparison import compare
 from fidelity.compare.expectation import Expectation, identical_share
 from fidelity.compare.metrics.error_ratio import error_ratio
 from fidelity.compare.metrics.outcome import Measured, Undefined
@@ -91,6 +92,13 @@ def test_the_findings_say_which_case_it_is_and_the_first_overflow() -> None:
     assert "op 24 SQUARED_DIFFERENCE" in finding.message
     worse = verdict(run, expected=FP16)
     assert any("worse than this arithmetic explains: something is wrong" in f.message for f in worse.findings)
+
+
+def test_what_could_not_be_measured_is_not_blamed_on_the_arithmetic() -> None:
+    few = {name: FP16[name] for name in ("cat", "coffee")}
+    comparison = compare(few, references(), ("cat", "coffee"), asked=few)
+    judgement = judge(comparison, facts(asked=tuple(few)), POLICY, expectation=expectation(few, FP16))
+    assert codes(judgement) == {"undefined_metric"}
 
 
 def constant() -> Arrays:
