@@ -193,7 +193,7 @@ def test_the_lines_tell_advice_and_caveat(small: LayerNormSweep) -> None:
 
 def test_the_figures_stand_alone_and_are_the_same_every_time(small: LayerNormSweep) -> None:
     for draw, words in (
-        (collapse_plot, ("stock LayerNorm", "0.999")),
+        (collapse_plot, ("stock LayerNorm", "1 - correlation")),
         (scales_plot, ("divided by 32", "per-row scale")),
     ):
         svg = draw(small)

@@ -17,13 +17,13 @@ from fidelity.arithmetic.layernorm_sweep import LayerNormSweep, ScaleOutcome
 from fidelity.report.plots import DASHES, MARKERS
 from fidelity.report.svg import DIM, INK, LINE, drawing, page_element, series_colour
 
-_SIZE = (7.2, 4.4)
+_SIZE = (7.2, 4.0)
 _FORMS = {"stock": "stock LayerNorm", "safe": "safe LayerNorm (1/32)", "row": "per-row scale"}
-_LEAST = 1e-7  # a distance from 1 or an error below this is drawn here
+_LEAST = 1e-8  # a distance from 1 or an error below this is drawn here
 
 
 def collapse_plot(sweep: LayerNormSweep) -> str:
-    """Correlation with float64 over the peak magnitude, on a scale that is logarithmic in its distance from 1."""
+    """Correlation with float64 over the peak magnitude, as it is and as its distance from 1."""
     with drawing("collapse"):
         return _collapse(sweep)
 
@@ -35,26 +35,25 @@ def scales_plot(sweep: LayerNormSweep) -> str:
 
 
 def _collapse(sweep: LayerNormSweep) -> str:
-    figure, (axes,) = _figure(1)
-    keys = list(dict.fromkeys((point.profile, point.form) for point in sweep.collapse))
-    for index, (profile, form) in enumerate(keys):
-        points = sorted(
-            (p for p in sweep.collapse if (p.profile, p.form) == (profile, form)), key=lambda point: point.peak
-        )
+    figure, (above, below) = _figure(2)
+    for index, (profile, form) in enumerate(dict.fromkeys((p.profile, p.form) for p in sweep.collapse)):
+        points = [p for p in sweep.collapse if (p.profile, p.form) == (profile, form)]
+        points.sort(key=lambda point: point.peak)
         peaks = [point.peak for point in points]
         label = f"{_FORMS.get(form, form)}, {profile}"
-        _line(axes, index, peaks, [_distance(point.correlation) for point in points], label)
-        ends = ([_distance(point.best) for point in points], [_distance(point.worst) for point in points])
-        axes.vlines(peaks, *ends, color=series_colour(index), linewidth=0.8, alpha=0.6)
-    axes.set_yscale("log")
-    least = min((_distance(point.best) for point in sweep.collapse), default=_LEAST)
-    lowest = math.floor(math.log10(least))
-    axes.set_ylim(2.0, 10.0**lowest)  # upside down: better is higher
-    nines = range(0, lowest - 1, -1)
-    axes.set_yticks([10.0**power for power in nines], [_nines(-power) for power in nines])
-    axes.set_xlabel("largest magnitude in the residual stream", color=DIM)
-    axes.set_ylabel("correlation with float64: mean, worst to best image", color=DIM)
-    return _finished(figure, axes, f"Correlation by peak magnitude, {sweep.source}", "collapse")
+        for axes, shown in ((above, _itself), (below, _distance)):
+            _line(axes, index, peaks, [shown(point.correlation) for point in points], label)
+            ends = ([shown(point.best) for point in points], [shown(point.worst) for point in points])
+            axes.vlines(peaks, *ends, color=series_colour(index), linewidth=0.8, alpha=0.6)
+    above.set_ylim(min([0.0, *(point.worst for point in sweep.collapse)]) - 0.03, 1.05)
+    above.set_ylabel("correlation with float64", color=DIM)
+    below.set_yscale("log")
+    lowest = math.floor(math.log10(min((_distance(p.best) for p in sweep.collapse), default=_LEAST)))
+    below.set_ylim(10.0 ** (lowest - 0.2), 2.0)
+    below.set_yticks([10.0**power for power in range(lowest, 1)], [_power(power) for power in range(lowest, 1)])
+    below.set_ylabel("1 - correlation", color=DIM)
+    below.set_xlabel("largest magnitude in the residual stream (lines: mean; bars: worst to best image)", color=DIM)
+    return _finished(figure, above, f"Correlation by peak magnitude, {sweep.source}", "collapse")
 
 
 def _scales(sweep: LayerNormSweep) -> str:
@@ -71,9 +70,15 @@ def _scales(sweep: LayerNormSweep) -> str:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_ylim(top=3.0)
+        magnitudes = sorted({each.magnitude for each in here})
+        axes.set_xticks(magnitudes, [_times(magnitude) for magnitude in magnitudes])
+        lowest = math.floor(math.log10(min(_error(each) for each in here)))
+        axes.set_yticks([10.0**power for power in range(lowest, 1)], [_power(power) for power in range(lowest, 1)])
         axes.set_title(profile, color=INK, fontsize=9.5, loc="left")
-        axes.set_ylabel("worst row error", color=DIM)
-    panels[-1].set_xlabel("the model's LayerNorm inputs multiplied by; above the dashed line: not rounding", color=DIM)
+        axes.set_ylabel("worst relative error of a row", color=DIM)
+    panels[-1].set_xlabel(
+        "the model's LayerNorm inputs, multiplied by (dashed line: what rounding explains)", color=DIM
+    )
     return _finished(figure, panels[0], f"LayerNorm error by magnitude and scale, {sweep.source}", "scales")
 
 
@@ -96,6 +101,10 @@ def _line(axes: Axes, index: int, x: list[float], y: list[float], label: str) ->
     )
 
 
+def _itself(correlation: float) -> float:
+    return correlation
+
+
 def _distance(correlation: float) -> float:
     return max(1 - correlation, _LEAST)
 
@@ -105,8 +114,12 @@ def _error(each: ScaleOutcome) -> float:
     return min(max(each.outcome.worst_error, _LEAST), 2.0)
 
 
-def _nines(count: int) -> str:
-    return "0" if count == 0 else f"0.{'9' * count}"
+def _times(magnitude: float) -> str:
+    return f"1/{1 / magnitude:g}" if magnitude < 1 else f"{magnitude:g}"
+
+
+def _power(power: int) -> str:
+    return f"1e{power}" if power else "1"
 
 
 def _scale_label(scale: str) -> str:
@@ -124,7 +137,6 @@ def _finished(figure: Figure, legend_of: Axes, title: str, name: str) -> str:
     handles, labels = legend_of.get_legend_handles_labels()
     columns = 1 if max(map(len, labels), default=0) > 27 else 3
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK)
-    figure.suptitle(title, color=INK, fontsize=10.5, x=0.01, ha="left")
     return _standing_alone(str(page_element(figure, name, title)))
 
 
