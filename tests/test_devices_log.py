@@ -210,8 +210,8 @@ def test_a_log_is_read_to_its_limit(tmp_path: Path) -> None:
     assert read_log(tmp_path) == ""
 
 
-VALIDATION = """E0000 00:00:1795597734.444587   26401 environment.cc:105] Validation error: Binding size (186384384) of \
-[Buffer (unlabeled)] is larger than the maximum storage buffer binding size (134217728).
+VALIDATION = """E0000 00:00:1795597734.4 26401 environment.cc:105] Validation error: Binding size (186384384) is \
+larger than the maximum storage buffer binding size (134217728).
  - While validating entries[0] against { binding: 1, visibility: ShaderStage::Compute }.
 E0000 00:00:1795597734.444643   26401 environment.cc:105] Validation error: [Invalid BindGroup] is invalid.
 """

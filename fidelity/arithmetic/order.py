@@ -80,9 +80,10 @@ class Order:
 def combined_grid(lanes: Sequence[Sequence[T]], order: Order, add: Callable[[T, T], T]) -> T:
     """Partial sums by lane and part, at least one, added as `order` combines them."""
     if order.first == "lanes":
-        parts = [combined(part, order.combine_lanes, add) for part in zip(*lanes, strict=True)]
-        return combined(parts, order.combine, add)
-    return combined([combined(parts, order.combine, add) for parts in lanes], order.combine_lanes, add)
+        parts: list[tuple[T, ...]] = list(zip(*lanes, strict=True))
+        return combined([combined(part, order.combine_lanes, add) for part in parts], order.combine, add)
+    by_lane = [combined(lane, order.combine, add) for lane in lanes]
+    return combined(by_lane, order.combine_lanes, add)
 
 
 def combined(values: Sequence[T], how: Combining | Groups, add: Callable[[T, T], T]) -> T:
@@ -113,7 +114,8 @@ def tree(order: Order, terms: int) -> Tree:
     keys = order.sums_of_terms(terms).tolist()
     width = order.lanes if order.dotted else 1
     for first in range(0, terms, width):
-        slice_ = _running(range(first, min(first + width, terms)), lambda left, right: (left, right))
+        numbers: list[Tree] = list(range(first, min(first + width, terms)))
+        slice_ = _running(numbers, lambda left, right: (left, right))
         dealt[keys[first]] = (dealt[keys[first]], slice_) if keys[first] in dealt else slice_
     lanes = order.lanes if order.lanes_apart else 1
     partial = [[dealt.get(lane * order.parts + part) for part in range(order.parts)] for lane in range(lanes)]
