@@ -1,4 +1,4 @@
-"""A graph under a profile: in float32 it is what the runtime computes; what is missing is named; what merges, merges."""
+"""A graph under a profile: in float32 it is the runtime's; what is missing is named; what merges, merges."""
 
 from __future__ import annotations
 
