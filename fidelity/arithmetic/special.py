@@ -69,6 +69,12 @@ def exponential(x: Single) -> Single:
     return _exp2(round_to_float16(x * _LOG2_E))
 
 
+def logistic(x: Single) -> Single:
+    """1 / (1 + e^-x) by `exponential`, every step rounded to float16."""
+    with np.errstate(over="ignore"):
+        return round_to_float16(np.float32(1) / round_to_float16(np.float32(1) + exponential(-x)))
+
+
 def reciprocal_of_root(x: Single) -> Single:
     """1 / sqrt(x) in two steps, each rounded to float16; NaN below zero."""
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -32,7 +32,7 @@ BINARY = {
     "MAXIMUM": "MaximumMinimum",
     "MINIMUM": "MaximumMinimum",
 }
-UNARY = {"EXP": "Exp", "RSQRT": None, "SQRT": None, "GELU": "Gelu", "ABS": "Abs", "NEG": "Neg"}
+UNARY = {"EXP": "Exp", "RSQRT": None, "SQRT": None, "GELU": "Gelu", "ABS": "Abs", "NEG": "Neg", "LOGISTIC": None}
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ _BY_STEPS: dict[str, Callable[[Single], Single]] = {
     "reciprocal_of_root": special.reciprocal_of_root,
     "exp2_of_product": special.exponential,
     "abramowitz_stegun": special.gelu,
+    "logistic": special.logistic,
 }
 
 
