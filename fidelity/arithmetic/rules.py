@@ -122,7 +122,9 @@ class Elementwise(Record):
     division: Literal["quotient", "reciprocal"] = "quotient"
 
 
-FunctionName = Literal["exact", "reciprocal_of_root", "exp2_of_product", "abramowitz_stegun", "exp2_of_log2", "logistic"]
+FunctionName = Literal[
+    "exact", "reciprocal_of_root", "exp2_of_product", "abramowitz_stegun", "exp2_of_log2", "logistic"
+]
 
 
 class Function(Record):
