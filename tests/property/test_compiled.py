@@ -70,8 +70,9 @@ def test_float16_values_are_widened_and_known(path: str) -> None:
         assert same_bits(from_float16(BITS), EVERY)
         assert holds_float16(EVERY)
         with np.errstate(invalid="ignore"):
-            others = np.concatenate([np.nextafter(EVERY, np.float32(np.inf)), np.float32([65536, 1e30, -65536])])
-        for number in others[::97]:
+            beside = np.nextafter(EVERY, np.float32(np.inf))
+            middle = (EVERY[:-1] + EVERY[1:]) / 2
+        for number in (*beside[::97], *middle[::97], *np.float32([65536, -65536, 65520, 1e30, 2.0**-25])):
             alone = np.array([0, number], np.float32)
             assert holds_float16(alone) == same_bits(alone.astype(np.float16).astype(np.float32), alone)
         large = np.zeros(10_000, np.float32)

@@ -116,6 +116,40 @@ def test_sums_that_overflow_on_the_way(path: str, rows: int) -> None:
 
 
 @PATHS
+@pytest.mark.parametrize(
+    "accumulator", [HALF, Accumulator("float16", Conversion("toward_zero")), Accumulator("float32")]
+)
+@pytest.mark.parametrize("fused", [False, True])
+def test_minus_zero_stays_where_every_term_is_one(path: str, accumulator: Accumulator, fused: bool) -> None:
+    a, b = np.full((1, 3), -0.0, np.float32), np.ones((3, 2), np.float32)
+    start = np.array([-0.0, 0.0], np.float32)
+    with compiled.on_path(path):
+        got = matmul(a, right_side(b), Order(), accumulator, fused=fused, start=start)
+    assert np.signbit(got).tolist() == [[True, False]]
+
+
+@PATHS
+def test_a_start_that_float16_does_not_hold_is_added_to_before_it_is_rounded(path: str) -> None:
+    """1 + 2^-11 is midway between float16 values, and 2^-24 is lost in a float32 sum with it: a tie, to even."""
+    start, small = np.array([1 + 2.0**-11], np.float32), np.array([[2.0**-12]], np.float32)
+    with compiled.on_path(path):
+        assert matmul(small, right_side(small), Order(), HALF, start=start).tolist() == [[1 + 2.0**-10]]
+
+
+@PATHS
+def test_what_a_fused_sum_loses_in_float64_still_breaks_a_tie(path: str) -> None:
+    """64.03125 is midway between 64 and 64.0625; 3 * 2^-48 is 3/4 of float64's last place there, so that the sum
+    rounds to an odd neighbour of the tie, and must not be stepped from there onto it."""
+    a, b = np.array([[3 * 2.0**-24]], np.float32), np.array([[2.0**-24]], np.float32)
+    start = np.array([64.03125], np.float32)
+    with compiled.on_path(path):
+        got = matmul(a, right_side(b), Order(), HALF, fused=True, start=start)
+        below = matmul(-a, right_side(b), Order(), HALF, fused=True, start=start + np.float32(0.0625))
+    assert got.tolist() == [[64.0625]]
+    assert below.tolist() == [[64.0625]]
+
+
+@PATHS
 def test_every_product_and_sum_is_rounded_as_numpy_does(path: str) -> None:
     """All float16 values times 1 added to some number: each value, each way of rounding the sum. Then times it."""
     every = from_float16(np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(np.float16))
