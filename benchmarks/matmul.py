@@ -11,15 +11,32 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fidelity.arithmetic import compiled
-from fidelity.arithmetic.float16 import round_to_float16
-from fidelity.arithmetic.matmul import matmul
+from fidelity.arithmetic.float16 import Conversion, round_to_float16
+from fidelity.arithmetic.matmul import matmul, right_side
+from fidelity.arithmetic.observe import Observer, unobserved
 from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.summation import Accumulator
 
 M, K, N = 197, 768, 3072
 REPEATS = 7
+HALF = Accumulator("float16")
+
+
+def seen(part: str, values: NDArray[np.float32]) -> None:
+    """An observer, for whom the largest magnitude of every running sum is kept."""
+
+
+CASES: tuple[tuple[str, Accumulator, bool, Observer], ...] = (
+    ("float16 sums", HALF, False, unobserved),
+    ("float16 sums, observed", HALF, False, seen),
+    ("float16 sums, fused", HALF, True, unobserved),
+    ("float16 sums toward zero", Accumulator("float16", Conversion("toward_zero")), False, unobserved),
+    ("float32 sums", Accumulator(), False, unobserved),
+    ("float32 sums, fused", Accumulator(), True, unobserved),
+)
 
 
 def best(run: Callable[[], object]) -> float:
@@ -37,15 +54,16 @@ def main() -> None:
     generator = np.random.Generator(np.random.Philox(0))
     a = round_to_float16(generator.standard_normal((M, K)))
     b = round_to_float16(generator.standard_normal((K, N)))
-    parts = np.zeros(K, np.int32)
-    wide_a, wide_b = torch.from_numpy(a), torch.from_numpy(b)
+    wide_a, wide_b, right = torch.from_numpy(a), torch.from_numpy(b), right_side(b)
     yardstick = best(lambda: wide_a @ wide_b)
     rows: list[tuple[str, float]] = [("torch float32", yardstick)]
     for path in compiled.paths():
-        run = partial(compiled.partial_sums, a, b, parts, 1, path)
-        rows.append((f"float16 running sums, C, {path}", best(run)))
+        for name, accumulator, fused, observe in CASES:
+            with compiled.on_path(path):
+                run = partial(matmul, a, right, Order(), accumulator, fused=fused, observe=observe)
+                rows.append((f"{path}, {name}", best(run)))
     eight = Order(lanes=4, parts=8, combine="halves")
-    rows.append(("float16, eight partial sums, matmul()", best(lambda: matmul(a, b, eight, Accumulator("float16")))))
+    rows.append(("eight float16 sums, combined", best(lambda: matmul(a, right, eight, HALF))))
     print(
         f"{M} x {K} x {N}, {torch.get_num_threads()} threads; time / time of torch float32 ({yardstick * 1e3:.1f} ms)"
     )
