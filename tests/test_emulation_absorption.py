@@ -230,8 +230,8 @@ def test_a_norm_whose_parts_are_read_or_differ_is_no_norm(
 FLAT, FLAT_ROW = (4, 16), (4, 1)
 
 
-def flat_norm(folder: Path, read_past: bool) -> Emulator:
-    """MEANs that drop their axis, [4, 16] to [4], and reshapes to [4, 1, 1]; or, past those, [4, 1]."""
+def flat_norm(folder: Path, outputs: list[str]) -> Emulator:
+    """A LayerNorm of [4, 16] whose mean goes through [4, 1, 1, 1] and back, which is stored alike."""
     graph = GraphBuilder()
     graph.tensor("x", FLAT)
     graph.constant("axis", [1], "int32")
@@ -248,18 +248,53 @@ def flat_norm(folder: Path, read_past: bool) -> Emulator:
     graph.op("ADD", ["v", "eps"], graph.tensor("t", FLAT_ROW), options("Add"))
     graph.op("RSQRT", ["t"], graph.tensor("i", FLAT_ROW))
     graph.op("MUL", ["c", "i"], graph.tensor("s", FLAT), options("Mul"))
+    if "e" in outputs:
+        graph.op("EXP", ["m4"], graph.tensor("e", (4, 1, 1, 1)))
+    if "f" in outputs:
+        graph.op("EXP", ["m2"], graph.tensor("f", FLAT_ROW))
     path = folder / "graph.tflite"
-    path.write_bytes(graph.build(["x"], ["s", "m"] if read_past else ["s"]))
+    path.write_bytes(graph.build(["x"], outputs))
     return Emulator(read_graph(path), load_profile(MEASURED))
 
 
-@pytest.mark.parametrize(("read_past", "steps"), [(False, 1), (True, 9)])
+@pytest.mark.parametrize(
+    ("outputs", "steps"),
+    [(["s"], 1), (["s", "m"], 9), (["s", "m4"], 9), (["s", "m2"], 9), (["s", "e"], 10), (["s", "f"], 10)],
+)
 def test_reshapes_that_move_nothing_belong_to_a_norm_unless_read_past(
-    read_past: bool, steps: int, tmp_path: Path
+    outputs: list[str], steps: int, tmp_path: Path
 ) -> None:
-    emulator = flat_norm(tmp_path, read_past)
+    emulator = flat_norm(tmp_path, outputs)
     assert len(emulator.steps) == steps
     x = np.random.Generator(np.random.Philox(4)).standard_normal(FLAT).astype(np.float32)
     wide = x.astype(np.float16).astype(np.float64)
     expected = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
-    np.testing.assert_allclose(emulator.run({"x": x}).outputs["s"], expected, rtol=2.0**-8, atol=2.0**-10)
+    got = emulator.run({"x": x})
+    np.testing.assert_allclose(got.outputs["s"], expected, rtol=2.0**-8, atol=2.0**-10)
+    assert list(got.outputs) == outputs
+
+
+@pytest.mark.parametrize("dropped", [(True, True), (True, False), (False, True)])
+def test_means_of_rows_that_are_subtracted_from_columns_are_no_norm(dropped: tuple[bool, bool], tmp_path: Path) -> None:
+    """[8, 8] has eight means, which without their axis belong to the columns."""
+    graph = GraphBuilder()
+    graph.tensor("x", (8, 8))
+    graph.constant("axis", [1], "int32")
+    graph.constant("eps", 1e-5)
+    first, second = ((8,) if drop else (8, 1) for drop in dropped)
+    mean = [options("Reducer", keepDims=not drop) for drop in dropped]
+    graph.op("MEAN", ["x", "axis"], graph.tensor("m", first), mean[0])
+    graph.op("SUB", ["x", "m"], graph.tensor("c", (8, 8)), options("Sub"))
+    graph.op("MUL", ["c", "c"], graph.tensor("q", (8, 8)), options("Mul"))
+    graph.op("MEAN", ["q", "axis"], graph.tensor("v", second), mean[1])
+    graph.op("ADD", ["v", "eps"], graph.tensor("t", second), options("Add"))
+    graph.op("RSQRT", ["t"], graph.tensor("i", second))
+    graph.op("MUL", ["c", "i"], graph.tensor("s", (8, 8)), options("Mul"))
+    path = tmp_path / "graph.tflite"
+    path.write_bytes(graph.build(["x"], ["s"]))
+    emulator = Emulator(read_graph(path), load_profile(MEASURED))
+    assert len(emulator.steps) == 7
+    x = np.random.Generator(np.random.Philox(4)).standard_normal((8, 8)).astype(np.float16).astype(np.float32)
+    centred = x - x.mean(1, dtype=np.float64).reshape(first)
+    expected = centred / np.sqrt((centred**2).mean(1).reshape(second) + 1e-5)
+    np.testing.assert_allclose(emulator.run({"x": x}).outputs["s"], expected, rtol=2.0**-7, atol=2.0**-9)

@@ -33,7 +33,7 @@ def norm_ending_with(graph: Graph, subgraph: Subgraph, last: Operator, static: f
     mean = trail.maker(difference.inputs[1], "MEAN")
     if shift is None or variance is None or square is None or mean is None:
         return None
-    members = (mean, difference, square, variance, shift, root)
+    members = (*trail.passed, mean, difference, square, variance, shift, root)
     fits = (
         square.inputs == (difference.outputs[0], difference.outputs[0])
         and mean.inputs[0] == difference.inputs[0]
@@ -46,7 +46,7 @@ def norm_ending_with(graph: Graph, subgraph: Subgraph, last: Operator, static: f
     )
     if not fits:
         return None
-    return Norm(mean.inputs[0], shift.inputs[1], (*trail.passed, *(op.index for op in members), last.index))
+    return Norm(mean.inputs[0], shift.inputs[1], (*(op.index for op in members), last.index))
 
 
 class _Trail:
@@ -54,13 +54,13 @@ class _Trail:
 
     def __init__(self, subgraph: Subgraph) -> None:
         self._subgraph = subgraph
-        self.passed: list[int] = []
+        self.passed: list[Operator] = []
 
     def maker(self, tensor: int, name: str | None = None) -> Operator | None:
         """The operator that writes a tensor, if it is of that name."""
         op = self._subgraph.producers.get(tensor)
         while op is not None and moves_nothing(self._subgraph, op):
-            self.passed.append(op.index)
+            self.passed.append(op)
             op = self._subgraph.producers.get(op.inputs[0])
         return op if op is not None and name in (None, op.name) else None
 

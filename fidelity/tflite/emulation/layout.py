@@ -15,12 +15,11 @@ def layout(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def moves_nothing(subgraph: Subgraph, op: Operator) -> bool:
-    """A RESHAPE between shapes that are stored alike, and which nothing else reads past."""
+    """A RESHAPE between shapes that are stored alike."""
     if op.name != "RESHAPE":
         return False
     before, after = op.inputs[0], op.outputs[0]
-    alike = layout(subgraph.tensors[before].shape) == layout(subgraph.tensors[after].shape)
-    return alike and len(subgraph.consumers[before]) == 1 and before not in subgraph.outputs
+    return layout(subgraph.tensors[before].shape) == layout(subgraph.tensors[after].shape)
 
 
 def reduced_axes(graph: Graph, subgraph: Subgraph, op: Operator) -> frozenset[int]:
