@@ -67,7 +67,7 @@ def test_a_mean_divides_where_its_case_says(mean: str, form: str) -> None:
     x = uneven(40, 23)
     kind = getattr(np, form)
     share = kind(np.float32(1) / np.float32(23))
-    got = reduce("MEAN", x, (1,), of(form, last_axis=(MeanCase(order=Order(parts=5), mean=mean),)))  # type: ignore[arg-type]
+    got = reduce("MEAN", x, (1,), of(form, last_axis=(MeanCase(order=Order(parts=5), mean=mean),)))
     for row, result in zip(x, got, strict=True):
         partial = dealt(list(row), 5, kind)
         if mean == "partials":
@@ -78,7 +78,7 @@ def test_a_mean_divides_where_its_case_says(mean: str, form: str) -> None:
             expected = kind(np.float32(running(partial, kind)) / np.float32(23))
         assert result[0] == expected
     others = {
-        each: reduce("MEAN", x, (1,), of(form, last_axis=(MeanCase(order=Order(parts=5), mean=each),))).tobytes()  # type: ignore[arg-type]
+        each: reduce("MEAN", x, (1,), of(form, last_axis=(MeanCase(order=Order(parts=5), mean=each),))).tobytes()
         for each in ("partials", "total", "quotient")
     }
     assert len(set(others.values())) == 3  # the rows tell the three apart

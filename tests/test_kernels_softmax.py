@@ -164,7 +164,7 @@ def test_a_layernorm_multiplies_float32_sums_by_a_float32_share(variance: str) -
     """Three by two rows of 23 around 9, where the squares cancel; six rows are more than the first case takes."""
     x = rows(6, 6, 23) + F(9)
     few = Case(when={"rows": Range(at_most=5)}, order=Order())
-    rule = LayerNorm(variance=variance, cases=(few, Case(order=Order(parts=4))))  # type: ignore[arg-type]
+    rule = LayerNorm(variance=variance, cases=(few, Case(order=Order(parts=4))))
     eps = F(1e-3)
     for count, parts in ((6, 4), (4, 1)):
         got = layer_norm(x[:count].reshape(-1, 2, 23), eps, rule).reshape(count, 23)
