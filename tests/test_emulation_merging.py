@@ -205,3 +205,26 @@ def test_a_single_number_is_one_for_every_channel(tmp_path: Path) -> None:
     assert len(ready.steps) == 1
     x = drawn(9, 1, 8, 8).astype(np.float16).astype(np.float32)
     np.testing.assert_array_equal(ready.run({"x": x}).outputs[at], x * 3 + np.float32(0.5))
+
+
+@pytest.mark.parametrize("between", [["ADD"], ["MUL"], ["MUL", "ADD"], ["ADD", "MUL"], ["ADD", "MUL", "ADD"]])
+def test_what_stands_between_two_products_is_taken_once(between: list[str], tmp_path: Path) -> None:
+    """By the first, and the rest by the second, as the delegate does. 8 x 8 sums of numbers up to 100, each rounded."""
+    x, v, w = drawn(1, 1, 3, 8), drawn(2, 8, 8), drawn(3, 5, 8)
+    graph = GraphBuilder()
+    at = connected(graph, graph.tensor("x", (1, 3, 8)), w=v)
+    expected = x.astype(np.float64) @ v.T
+    for place, kind in enumerate(between):
+        constant = drawn(4 + place, 8)
+        at = elementwise(graph, kind, at, constant, f"between{place}")
+        expected = expected * constant if kind == "MUL" else expected + constant
+    graph.constant("w2", w)
+    made = options("FullyConnected", keepNumDims=True)
+    graph.op("FULLY_CONNECTED", [at, "w2"], graph.tensor("z", (1, 3, 5)), made)
+    ready = emulator(graph, ["z"], tmp_path)
+    assert len(ready.steps) == 2
+    assert ready.steps[0].merging is not None
+    assert [op.name for op, _ in ready.steps[0].merging.after] == between[: 2 if between[0] == "MUL" else 1]
+    got = ready.run({"x": x})
+    assert not got.unreached
+    np.testing.assert_allclose(got.outputs["z"], expected @ w.T, atol=64 * 100 * 2.0**-24)

@@ -110,6 +110,22 @@ def test_constants_beside_a_product(measured: Device, profile: Profile, cases: C
     assert differing(cases, measured, profile, tmp_path) == {}
 
 
+def test_constants_between_two_products(measured: Device, profile: Profile, cases: Cases, tmp_path: Path) -> None:
+    """Each goes into one of them, the first if it can."""
+    made = options("FullyConnected", keepNumDims=True)
+    for lead in ((1, 20), (1, 5, 6), (20,)):
+        for between in (("ADD",), ("MUL",), ("MUL", "ADD"), ("ADD", "MUL"), ("ADD", "ADD"), ("MUL", "ADD", "MUL")):
+            inputs = [cases.input(cases.normal(*lead, 24)), cases.constant(cases.normal(16, 24))]
+            current = cases.op("FULLY_CONNECTED", inputs, (*lead, 16), made)
+            for kind in between:
+                constant = cases.constant(cases.normal(16))
+                current = cases.op(kind, [current, constant], (*lead, 16), options(kind.capitalize()))
+            weights = cases.constant(cases.normal(12, 16))
+            current = cases.op("FULLY_CONNECTED", [current, weights], (*lead, 12), made)
+            cases.output(current, f"{between} between two products on {lead}")
+    assert differing(cases, measured, profile, tmp_path) == {}
+
+
 def test_batch_matmul(measured: Device, profile: Profile, cases: Cases, tmp_path: Path) -> None:
     for rows in ROWS:
         for adjoint in (False, True):

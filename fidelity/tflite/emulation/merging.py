@@ -43,13 +43,15 @@ class Merging:
 
 
 def mergings(subgraph: Subgraph, profile: Profile) -> dict[int, Merging]:
-    """What every product with static weights takes in, by the product's index; only those that take something."""
+    """What every product with static weights takes in, by the product's index; only those that take something.
+    What stands between two products goes into the first of them."""
     static = static_tensors(subgraph)
-    found = {}
+    found: dict[int, Merging] = {}
     for op in subgraph.operators:
         rule = profile.rules.get(op.name)
         if op.name in WEIGHTED and isinstance(rule, Product) and op.inputs[1] in static:
-            merging = _merging(subgraph, op, rule, static)
+            taken = frozenset(index for each in found.values() for index in each.members)
+            merging = _merging(subgraph, op, rule, static, taken)
             if merging.members:
                 found[op.index] = merging
     return found
@@ -77,13 +79,13 @@ def merged(
     return w.reshape(weights.shape), b
 
 
-def _merging(subgraph: Subgraph, op: Operator, rule: Product, static: frozenset[int]) -> Merging:
+def _merging(subgraph: Subgraph, op: Operator, rule: Product, static: frozenset[int], taken: frozenset[int]) -> Merging:
     merging = Merging(op.inputs[0], op.outputs[0])
     positions = math.prod(subgraph.tensors[op.inputs[0]].shape[1:-1])
     for kind in rule.merges_before:
         if kind == "ADD" and positions == 1:
             continue  # a product of vectors takes in no sums, only one of an image does
-        while (found := _taken_before(subgraph, merging, op, kind, static)) is not None:
+        while (found := _taken_before(subgraph, merging, op, kind, static, taken)) is not None:
             merging = found
     if op.options.get("fused_activation_function") in _NO_ACTIVATION:
         for kind in rule.merges_after:
@@ -93,11 +95,16 @@ def _merging(subgraph: Subgraph, op: Operator, rule: Product, static: frozenset[
 
 
 def _taken_before(
-    subgraph: Subgraph, merging: Merging, op: Operator, kind: str, static: frozenset[int]
+    subgraph: Subgraph, merging: Merging, op: Operator, kind: str, static: frozenset[int], taken: frozenset[int]
 ) -> Merging | None:
     maker = subgraph.producers.get(merging.source)
     reader = merging.before[-1][0] if merging.before else op
-    if maker is None or subgraph.consumers[merging.source] != (reader,) or merging.source in subgraph.outputs:
+    if (
+        maker is None
+        or maker.index in taken
+        or subgraph.consumers[merging.source] != (reader,)
+        or merging.source in subgraph.outputs
+    ):
         return None
     if kind == "ADD" and op.name == "CONV_2D" and op.options.get("padding") != "VALID":
         return None  # the zeros around the image are not added to
