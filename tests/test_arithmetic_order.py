@@ -108,3 +108,10 @@ def test_terms_that_are_no_float16_values_are_rounded_with_the_sum_and_not_befor
         with compiled.on_path(path):
             sums = running_sums(np.float32([terms]), Order(), accumulator)
         assert sums.reshape(-1).tolist() == [expected]
+
+
+def test_what_a_large_term_swallows_of_a_small_sum_is_kept_by_the_correction() -> None:
+    """2^-12 less 8192 needs 25 bits: what is lost must be found by subtracting the larger of the two."""
+    corrected = Accumulator("float16_corrected")
+    for terms in ([2.0**-12, 8192.0, -8192.0], [8192.0, 2.0**-12, -8192.0], [-(2.0**-12), 3.0, 8192.0, -8192.0, -3.0]):
+        assert total(np.float32(terms), Order(), corrected) == sum(terms)

@@ -150,6 +150,12 @@ MOVES: dict[str, tuple[str, object, tuple[tuple[str, object], ...], Single]] = {
         (("int32", [0, 1, 1]), ("int32", [0, 2, 0]), ("int32", [1, 1, 2])),
         V[:, 1, 1::2],
     ),
+    "dropped last": (
+        "STRIDED_SLICE",
+        options("StridedSlice", shrinkAxisMask=0b100, beginMask=0b011, endMask=0b011),
+        (("int32", [0, 0, -1]), ("int32", [0, 0, 0]), ("int32", [1, 1, 1])),
+        V[:, :, -1],
+    ),
     "offset": (
         "STRIDED_SLICE",
         options("StridedSlice", offset=True),

@@ -86,12 +86,12 @@ def test_a_mean_divides_where_its_case_says(mean: str, form: str) -> None:
 
 def test_the_number_of_results_chooses_the_case() -> None:
     few = MeanCase(when={"rows": Range(at_most=6)}, order=Order(parts=4))
-    rule = of(last_axis=(few, MeanCase()))
+    rule = of("float16", last_axis=(few, MeanCase()))
     x = uneven(3, 3, 40)
     for count, parts in ((2, 4), (3, 1)):  # six results, nine
         got = reduce("SUM", x[:count], (2,), rule)
         for place in product(range(count), range(3)):
-            assert got[place][0] == running(dealt(list(x[place]), parts, np.float32), np.float32)
+            assert got[place][0] == running(dealt(list(x[place]), parts, np.float16), np.float16)
 
 
 @pytest.mark.parametrize(("absorbed", "other"), [(False, IEEE), (True, IEEE), (True, None)])
