@@ -150,3 +150,9 @@ def test_the_first_case_that_holds_in_every_variable_is_chosen() -> None:
     assert parts(5, 1, 8) == 5
     shares = (Share(when={"slices": Range(at_least=3)}), Share())
     assert chosen(shares, rows=1, columns=1, terms=3) is shares[0]  # a share has no slices: terms count
+
+
+def test_float16_is_stored_where_inputs_are_converted(tmp_path: Path) -> None:
+    assert load_profile("mldrift-webgpu-lavapipe").stores_float16
+    assert not load_profile(written(tmp_path, ("inputs",), None)).stores_float16
+    assert load_profile(written(tmp_path, ("weights",), None)).stores_float16

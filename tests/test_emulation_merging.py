@@ -169,6 +169,14 @@ def result_is_an_output(graph: GraphBuilder) -> list[str]:
     return [elementwise(graph, "ADD", at, drawn(2, 8), "shifted"), at]
 
 
+def shift_beside_zeros(graph: GraphBuilder) -> list[str]:
+    """A padded image: the zeros around it are not added to, so that no bias can stand for the shift."""
+    at = elementwise(graph, "ADD", graph.tensor("x", (1, 4, 5, 6)), drawn(2, 6), "shifted")
+    graph.constant("w", drawn(1, 5, 3, 3, 6))
+    graph.op("CONV_2D", [at, "w"], graph.tensor("y", (1, 4, 5, 5)), options("Conv2D", padding=0, strideH=1, strideW=1))
+    return ["y"]
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -180,6 +188,7 @@ def result_is_an_output(graph: GraphBuilder) -> list[str]:
         source_is_an_output,
         result_read_twice,
         result_is_an_output,
+        shift_beside_zeros,
     ],
 )
 def test_what_is_read_elsewhere_or_is_not_linear_stays(

@@ -112,3 +112,21 @@ def test_what_is_stored_changes_where_a_reader_is_computed_together(
 def test_axes_that_are_not_there_are_refused(axes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"axes .* of an array of rank 3"):
         reduce("SUM", uneven(2, 3, 4), axes, of())
+
+
+class Seen(dict[str, list[Single]]):
+    """What a kernel showed, by the name of the part."""
+
+    def __call__(self, part: str, values: Single) -> None:
+        self.setdefault(part, []).append(values.copy())
+
+
+@pytest.mark.parametrize("mean", ["partials", "total", "quotient"])
+def test_a_reduction_shows_the_sum_before_it_divides(mean: str) -> None:
+    """300 times 300 is beyond float16, its mean is not: only who sees the sum sees the overflow."""
+    x = np.full((1, 300), 300, np.float32)
+    seen = Seen()
+    reduce("MEAN", x, (1,), of(last_axis=(MeanCase(mean=mean),)), observe=seen)  # type: ignore[arg-type]
+    assert max(float(values.max()) for values in seen["peak"]) == 90000
+    assert max(float(values.max()) for values in seen["sum"]) == 90000
+    assert ("mean" in seen) == (mean == "partials")

@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from fidelity.arithmetic.float16 import IEEE, Conversion
+from fidelity.arithmetic.kernels.elementwise import binary
 from fidelity.arithmetic.kernels.layer_norm import layer_norm
 from fidelity.arithmetic.kernels.softmax import softmax
 from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.profile import load_profile
-from fidelity.arithmetic.rules import Case, LayerNorm, Range, Share, Softmax
+from fidelity.arithmetic.rules import Case, Elementwise, LayerNorm, Range, Share, Softmax
 from fidelity.arithmetic.summation import Accumulator
 
 Single = NDArray[np.float32]
@@ -192,3 +193,29 @@ def test_the_measured_softmax_shares_rows_among_threads() -> None:
     exact /= exact.sum(axis=1, keepdims=True)
     for count in (12, 13):
         np.testing.assert_allclose(softmax(x[:count], rule), exact[:count], rtol=2.0**-10, atol=2.0**-24)
+
+
+def test_inner_sites_are_shown() -> None:
+    """Of softmax: the greatest, the sum, and the powers where they are stored. Of a LayerNorm: sums, mean, variance."""
+    x = rows(8, 4, 32)
+    seen: dict[str, list[Single]] = {}
+
+    def observe(part: str, values: Single) -> None:
+        seen.setdefault(part, []).append(values.copy())
+
+    softmax(x, Softmax(passes="online", shares=(Share(quotient=IEEE),)), observe=observe)
+    assert seen["greatest"][0].tolist() == x.max(axis=1).tolist()
+    assert seen["sum"][0].tolist() == [float(one_pass(row, 1, 1, ())[1]) for row in x]
+    assert seen["power"][0].max() == 1
+    seen.clear()
+    softmax(x, Softmax(shares=(Share(),)), observe=observe)
+    assert seen["difference"][0].max() == 0
+    assert seen["power"][0].max() == 1
+    assert seen["sum"][-1].reshape(-1).tolist() == [float(added([e(v - row.max()) for v in row], 1)) for row in x]
+    seen.clear()
+    layer_norm(x, F(0), LayerNorm(cases=(Case(order=Order(parts=2)),)), observe=observe)
+    assert [values.shape for values in seen["sum"]] == [(4, 2, 1), (4,), (4, 2, 1), (4,)]
+    np.testing.assert_allclose(seen["mean"][1][:, 0], x.astype(np.float64).var(axis=1), rtol=1e-5)
+    seen.clear()
+    binary("SQUARED_DIFFERENCE", x, -x, Elementwise(steps=IEEE, stored=IEEE), observe)
+    assert seen["difference"][0].tolist() == (2 * x).tolist()
