@@ -7,14 +7,18 @@ from typing import Any
 
 from fidelity.arithmetic.profile import Profile
 from fidelity.arithmetic.reveal.company.graphs import CompanyLaboratory
+from fidelity.arithmetic.reveal.company.layer_norm import find_layer_norm
 from fidelity.arithmetic.reveal.company.merging import WEIGHTED, find_merging
 from fidelity.arithmetic.reveal.company.softmax_read import find_read
+from fidelity.arithmetic.reveal.company.softmax_threads import find_threads
 from fidelity.arithmetic.reveal.evidence import Findings
 from fidelity.arithmetic.reveal.experiment import NotTold
-from fidelity.arithmetic.rules import SOFTMAX, Rule, Softmax
+from fidelity.arithmetic.rules import LAYER_NORM, SOFTMAX, Rule, Softmax
 
 Step = Callable[[str], None]
-STAGES = ("constants taken into weights", "softmax read by another")
+Find = Callable[[Profile, CompanyLaboratory, Findings], object]
+PARTS_OF_NORM = ("MEAN", "SUB", "MUL", "ADD", "RSQRT")
+STAGES = ("constants taken into weights", "softmax by threads", "softmax read by another", "LayerNorm as one")
 
 
 def reveal_company(
@@ -25,9 +29,13 @@ def reveal_company(
     for kind in WEIGHTED:
         if kind in profile.rules:
             profile = _merged(kind, profile, laboratory, findings)
-    step(STAGES[1])
-    if isinstance(profile.rules.get(SOFTMAX), Softmax):
-        profile = _softmax(profile, laboratory, findings)
+    for stage, field, find in zip(STAGES[1:3], ("shared", "shares"), (find_threads, find_read), strict=True):
+        step(stage)
+        if isinstance(profile.rules.get(SOFTMAX), Softmax):
+            profile = _softmax(field, find, profile, laboratory, findings)
+    step(STAGES[3])
+    if all(kind in profile.rules for kind in PARTS_OF_NORM):
+        profile = _normed(profile, laboratory, findings)
     return profile
 
 
@@ -39,12 +47,21 @@ def _merged(kind: str, profile: Profile, laboratory: CompanyLaboratory, findings
         return profile
 
 
-def _softmax(profile: Profile, laboratory: CompanyLaboratory, findings: Findings) -> Profile:
+def _softmax(field: str, find: Find, profile: Profile, laboratory: CompanyLaboratory, findings: Findings) -> Profile:
     try:
-        return _with(profile, SOFTMAX, shares=find_read(profile, laboratory, findings))
+        return _with(profile, SOFTMAX, **{field: find(profile, laboratory, findings)})
     except NotTold as reason:
-        findings.gap(f"SOFTMAX: stored_absorbed: {reason}")
+        findings.gap(f"SOFTMAX: {field} in company: {reason}")
         return profile
+
+
+def _normed(profile: Profile, laboratory: CompanyLaboratory, findings: Findings) -> Profile:
+    try:
+        rule = find_layer_norm(profile, laboratory, findings)
+    except NotTold as reason:
+        findings.gap(f"{LAYER_NORM}: {reason}")
+        return profile
+    return profile if rule is None else profile.model_copy(update={"rules": {**profile.rules, LAYER_NORM: rule}})
 
 
 def _with(profile: Profile, kind: str, **changes: Any) -> Profile:
