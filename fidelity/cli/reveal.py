@@ -28,9 +28,12 @@ def reveal(
     verbose: o.Verbose = False,
 ) -> int:
     """Find a device's arithmetic by experiment: profile, evidence for each field, and what it could not tell."""
+    from fidelity.arithmetic.reveal.company.company import STAGES as COMPANY  # noqa: PLC0415
+    from fidelity.arithmetic.reveal.company.company import in_company  # noqa: PLC0415
     from fidelity.arithmetic.reveal.experiment import NotTold  # noqa: PLC0415
     from fidelity.arithmetic.reveal.reveal import DEVICE_REACH, STAGES  # noqa: PLC0415
     from fidelity.arithmetic.reveal.reveal import reveal as run_reveal  # noqa: PLC0415
+    from fidelity.devices.company_probes import DeviceCompany  # noqa: PLC0415
     from fidelity.devices.discovery import resolve  # noqa: PLC0415
     from fidelity.devices.probes import DeviceLaboratory  # noqa: PLC0415
 
@@ -38,17 +41,21 @@ def reveal(
     session = o.Session(json, verbose, None)
     found = resolve(device)
     with tempfile.TemporaryDirectory(prefix="fidelity-reveal-") as folder:
-        laboratory = DeviceLaboratory(found, Path(folder))
+        laboratory, company = DeviceLaboratory(found, Path(folder)), DeviceCompany(found, Path(folder))
         try:
-            with session.reporter.stage(f"reveal {found.info.name}", len(STAGES)) as step:
+            with session.reporter.stage(f"reveal {found.info.name}", len(STAGES) + (0 if op else len(COMPANY))) as step:
                 revealed = run_reveal(
                     laboratory, DEVICE_REACH, output.stem, _origin(found), tuple(op) if op else None, step
                 )
+                if not op:  # alone, few kinds tell nothing of their company
+                    revealed = in_company(revealed, company, step)
         except NotTold as reason:
             raise EnvironmentMissing(f"device {device}: tells nothing of its arithmetic: {reason}") from reason
     revealed.profile.write(output)
     revealed.write(output.with_suffix(".evidence.json"))
-    session.show(revealed, [*lines(revealed, verbose), f"{output}: written after {laboratory.jobs} jobs"])
+    session.show(
+        revealed, [*lines(revealed, verbose), f"{output}: written after {laboratory.jobs + company.jobs} jobs"]
+    )
     return EXIT_PASS
 
 

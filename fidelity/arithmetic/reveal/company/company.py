@@ -11,7 +11,7 @@ from fidelity.arithmetic.reveal.company.layer_norm import find_layer_norm
 from fidelity.arithmetic.reveal.company.merging import WEIGHTED, find_merging
 from fidelity.arithmetic.reveal.company.softmax_read import find_read
 from fidelity.arithmetic.reveal.company.softmax_threads import find_threads
-from fidelity.arithmetic.reveal.evidence import Findings
+from fidelity.arithmetic.reveal.evidence import Findings, Revealed
 from fidelity.arithmetic.reveal.experiment import NotTold
 from fidelity.arithmetic.rules import LAYER_NORM, SOFTMAX, Rule, Softmax
 
@@ -37,6 +37,18 @@ def reveal_company(
     if all(kind in profile.rules for kind in PARTS_OF_NORM):
         profile = _normed(profile, laboratory, findings)
     return profile
+
+
+def in_company(revealed: Revealed, laboratory: CompanyLaboratory, step: Step = lambda _: None) -> Revealed:
+    """What single operations told of a device, with the rules in company, the evidence for them and their gaps."""
+    findings = Findings()
+    profile = reveal_company(revealed.profile, laboratory, findings, step)
+    notes = (*profile.origin.notes, *findings.untold)
+    return Revealed(
+        profile=profile.model_copy(update={"origin": profile.origin.model_copy(update={"notes": notes})}),
+        evidence=(*revealed.evidence, *findings.evidence),
+        untold=(*revealed.untold, *findings.untold),
+    )
 
 
 def _merged(kind: str, profile: Profile, laboratory: CompanyLaboratory, findings: Findings) -> Profile:
