@@ -33,8 +33,8 @@ Variance = Literal["squares", "deviations"]
 _VARIANCES: tuple[Variance, ...] = ("deviations", "squares")
 _EPS = 1e-5
 _FORMS = (*(form for form in ANY if form is not None and form.overflow == "infinite"), None)
-_TERMS = 88
-_FIRST_ROWS = (1000, 200, 40, 8, 2)
+_TERMS, _JUDGED = (88, 348, 1004), 8
+_FIRST_ROWS = (390, 40, 8, 2)
 _FRESH = ((1, 300), (3, 77), (16, 256), (20, 130), (50, 384), (150, 99), (260, 48))
 
 
@@ -130,32 +130,31 @@ def _binary(kind: str, a: Single, b: Single, profile: Profile) -> Single:
 
 
 def _kernel(laboratory: graphs.CompanyLaboratory, findings: Findings) -> Norm:
-    """Variance and arrangement of lanes that explain a few shapes, each under some order."""
-    asked = [(rows, seed) for rows in _FIRST_ROWS for seed in range(repeats(rows))]
-    data = {key: rows_of(key[0], _TERMS, 1, key[1]) for key in asked}
-    answers = graphs.numbers(laboratory, [graphs.norm(x[np.newaxis], _EPS, wide=True) for x in data.values()])
+    """Variance and arrangement of lanes that explain a few shapes, each under some order.
+
+    Few terms first, under which most fall; some that are alike there are not with more.
+    """
+    asked = [(rows, terms, seed) for terms in _TERMS for rows in _FIRST_ROWS for seed in range(repeats(rows))]
+    data = [rows_of(rows, terms, 1, seed) for rows, terms, seed in asked]
+    answers = graphs.numbers(laboratory, [graphs.norm(x[np.newaxis], _EPS, wide=True) for x in data])
     left = [Norm(variance, flavour) for variance, flavour in product(_VARIANCES, flavours())]
     tried = len(left)
-    for rows in _FIRST_ROWS:
-        pairs = [(data[key], y[0]) for key, y in zip(asked, answers, strict=True) if key[0] == rows]
-        x, seen = (np.concatenate([pair[place] for pair in pairs])[:6] for place in (0, 1))
+    for terms, rows in product(_TERMS, _FIRST_ROWS):
+        pairs = [(x, y[0]) for key, x, y in zip(asked, data, answers, strict=True) if key[:2] == (rows, terms)]
+        x, seen = (np.concatenate([pair[place] for pair in pairs])[:_JUDGED] for place in (0, 1))
         left = [kernel for kernel in left if _fitting(kernel, x, seen)]
     if not left:
         raise NotTold("no arrangement of lanes and threads explains it in float32 precision")
     if len(left) > 1:
         findings.gap(f"{LAYER_NORM}: {len(left)} arrangements explain rows of {_TERMS} terms; the first is taken")
-    findings.found(
-        f"rules.{LAYER_NORM}",
-        f"rows of {_TERMS} terms in float32 precision",
-        str(left[0]),
-        f"{tried - len(left)} others",
-    )
+    experiment = f"rows of {_TERMS} terms in float32 precision"
+    findings.found(f"rules.{LAYER_NORM}", experiment, str(left[0]), f"{tried - len(left)} others")
     return left[0]
 
 
 def _fitting(kernel: Norm, x: Single, seen: Single) -> bool:
     """Whether some order explains it; two rows are tried first."""
-    family = threads(kernel.flavour, 2 * kernel.flavour.slices(_TERMS))
+    family = threads(kernel.flavour, 2 * kernel.flavour.slices(x.shape[1]))
     return bool(kernel.explaining(kernel.explaining(family, x[:2], seen[:2]), x, seen))
 
 

@@ -88,7 +88,8 @@ class Plane:
     def _those(self, orders: Sequence[Order], spot: Spot) -> list[Order]:
         new = [order for order in orders if (order, spot) not in self._explained]
         if new:
-            right = {*self.kernel.explaining(new, *self._seen[spot])}
+            x, seen = self._seen[spot]
+            right = {*self.kernel.explaining(new, x, seen)} if np.isfinite(seen).all() else set()
             self._explained |= {(order, spot): order in right for order in new}
         return [order for order in orders if self._explained[order, spot]]
 
