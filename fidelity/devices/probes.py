@@ -15,7 +15,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from fidelity.arithmetic.reveal.experiment import Experiment, Refusal, Result
+from fidelity.arithmetic.reveal.experiment import Experiment, Refusal, Result, output_shape
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import JobResult
 from fidelity.devices.local import load_outputs, prepare_job, run_job
@@ -133,21 +133,6 @@ def _batches(numbered: list[tuple[int, Experiment]]) -> Iterator[list[tuple[int,
         numbers += size
     if batch:
         yield batch
-
-
-def output_shape(experiment: Experiment) -> tuple[int, ...]:
-    """The shape that the emulator gives the experiment's result."""
-    x = experiment.runtime[0].shape
-    if experiment.kind == "FULLY_CONNECTED":
-        return (*x[:-1], experiment.constant[0].shape[0])
-    if experiment.kind == "BATCH_MATMUL":
-        return (*x[:-1], experiment.runtime[1].shape[-1])
-    if experiment.kind == "CONV_2D":
-        channels, height, width, _ = experiment.constant[0].shape
-        return (x[0], x[1] // height, x[2] // width, channels)
-    if experiment.axis is not None:
-        return tuple(1 if axis == experiment.axis else size for axis, size in enumerate(x))
-    return x
 
 
 def add_experiment(graph: GraphBuilder, name: str, experiment: Experiment) -> dict[str, Single]:

@@ -1,4 +1,4 @@
-"""What sums are kept in: width, rounding, saturation, subnormals; told on sums of one, two and four terms.
+"""What sums are kept in: width, rounding, saturation, subnormals; told on sums of one, two and three terms.
 
 So few terms have so few orders that all of them are tried: what a sum is kept in is known before
 its order is looked for.
@@ -20,13 +20,12 @@ from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.conversions import ANY, CONVERSIONS, FLUSHED
 from fidelity.arithmetic.reveal.evidence import Findings
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, ask, same
-from fidelity.arithmetic.reveal.orders import matrix_of
+from fidelity.arithmetic.reveal.orders import dealing, matrix_of
 from fidelity.arithmetic.reveal.sites import Shape, Site
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, predict
 from fidelity.arithmetic.rules import Case, MeanCase, Product, Reduction
 from fidelity.arithmetic.summation import Accumulator
 
-_TWO_WAYS: tuple[Combining, ...] = ("running", "halves")
 MEANS = ("total", "partials", "quotient")
 
 
@@ -56,37 +55,38 @@ def few_terms(count: int) -> tuple[Order, ...]:
     """One order for each way in which `count` terms can be dealt to partial sums and added."""
     unique: dict[tuple[bytes, bytes], Order] = {}
     for order in _small_orders():
-        key = (order.sums_of_terms(count).tobytes(), matrix_of(order, count).tobytes())
+        key = (dealing(order, count), matrix_of(order, count).tobytes())
         unique.setdefault(key, order)
     return tuple(unique.values())
 
 
 def _small_orders() -> Iterator[Order]:
-    for lanes, parts, dealing in product((1, 2, 4), (1, 2, 3, 4), get_args(Dealing)):
-        for combine in _TWO_WAYS:
-            yield Order(lanes, False, parts, dealing, combine)
-            for combine_lanes in _TWO_WAYS if lanes > 1 else ():
-                yield Order(lanes, True, parts, dealing, combine, combine_lanes, "parts")
-                yield Order(lanes, True, parts, dealing, combine, combine_lanes, "lanes")
+    ways: tuple[Combining, ...] = get_args(Combining)
+    for lanes, parts, deal, combine in product((1, 2, 3, 4), range(1, 33), get_args(Dealing), ways):
+        yield Order(lanes, False, parts, deal, combine)
+        for combine_lanes in ways if lanes > 1 else ():
+            yield Order(lanes, True, parts, deal, combine, combine_lanes, "parts")
+            yield Order(lanes, True, parts, deal, combine, combine_lanes, "lanes")
 
 
 def find_kept(site: Site, shape: Shape, arithmetic: Arithmetic, findings: Findings) -> Inquiry[list[Kept]]:
     """What `site` may keep its sums in, at the rows and columns of `shape`: all that explain so few terms."""
     known = replace(arithmetic, rules={})
     left = list(every())
-    batteries = (_one_term(), _two_terms(), _four_terms())
+    batteries = (_one_term(), _two_terms(), _three_terms())
     asked = [_experiments(site, shape, terms) for terms in batteries]
     seen = yield from ask([experiment for experiments in asked for experiment in experiments])
     answers = iter(seen)
     for experiments, terms in zip(asked, batteries, strict=True):
-        results = [next(answers) for _ in experiments]
-        left = [kept for kept in left if _explains(site, kept, known, experiments, results, terms.shape[-1])]
+        merged = site.merged([(experiment, next(answers)) for experiment in experiments])
+        alone, results = [one for one, _ in merged], [numbers for _, numbers in merged]
+        left = [kept for kept in left if _explains(site, kept, known, alone, results, terms.shape[-1])]
     if not left:
-        raise NotTold(f"{site.name}: no accumulator explains sums of one, two and four terms")
+        raise NotTold(f"{site.name}: no accumulator explains sums of one, two and three terms")
     found = left[0]
     findings.found(
         f"rules.{site.kind}.accumulator",
-        f"{site.name}: {sum(terms[..., 0].size for terms in batteries)} sums of one, two and four terms",
+        f"{site.name}: {sum(terms[..., 0].size for terms in batteries)} sums of one, two and three terms",
         f"{found.accumulator}, stored {found.stored}",
         f"{len(every()) - len(left)} of {len(every())} accumulators with their conversions",
     )
@@ -152,10 +152,10 @@ def _two_terms() -> Single:
     return np.stack([terms / scale, scale])
 
 
-def _four_terms() -> Single:
-    """Three numbers and a zero in every order: what is lost beside a large one, and kept by wider sums."""
+def _three_terms() -> Single:
+    """Three numbers in every order: what is lost beside a large one, and kept by wider sums."""
     triples = [(49152, 0.5, -49152), (49152, 2.0**-6, -49152), (1.5 * 2.0**-14, -(2.0**-14), 2.0**-12)]
     triples += [(49152, 2.0**-11, -49152), (65504, 65504, -65504), (2048, 1, -2046), (4096, 3, -4090)]
-    terms = [order for three in triples for order in permutations((*three, 0.0))]
+    terms = [order for three in triples for order in permutations(three)]
     sums = np.asarray(terms, np.float32)
     return np.stack([sums, np.ones_like(sums)])

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fidelity.arithmetic.float16 import IEEE, Conversion
+from fidelity.arithmetic.float16 import IEEE, Conversion, rounded
 from fidelity.arithmetic.reveal.conversions import FLUSHED
+from fidelity.arithmetic.reveal.experiment import Single
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
-from fidelity.arithmetic.rules import Elementwise, Product, Reduction, Share, Softmax
+from fidelity.arithmetic.rules import Elementwise, Function, Product, Reduction, Share, Softmax
 from fidelity.arithmetic.summation import Accumulator
 
 
@@ -64,6 +65,19 @@ def _reciprocal(steps: Conversion | None, stored: Conversion | None, inputs: Con
     if steps is not None and inputs is not None and inputs.subnormals == "flushed":
         steps = replace(steps, overflow="infinite")  # 1 / x overflows for subnormal x alone
     return Elementwise(steps=steps, stored=stored, division="reciprocal")
+
+
+def function_values(values: Single, arithmetic: Arithmetic) -> Single:
+    """A function's values as they leave."""
+    return rounded(values, arithmetic.outputs)
+
+
+def power(rule: Function, arithmetic: Arithmetic) -> Function:
+    """The canonical form of a power's rule: the steps of float16 leave nothing to round, only to flush."""
+    stored = seen_through(rule.stored, arithmetic.outputs)
+    if rule.function != "exact":
+        stored = FLUSHED if stored is not None and stored.subnormals == "flushed" else IEEE
+    return Function(function=rule.function, stored=stored)
 
 
 def product(kind: str, rule: Product, arithmetic: Arithmetic) -> Product:
@@ -126,7 +140,7 @@ def behind(kind: str, rule: Reduction, alone: Kept, arithmetic: Arithmetic) -> C
 
 
 def _inside(kind: Literal["ADD", "SUB", "MUL"], rule: Reduction, arithmetic: Arithmetic) -> bool:
-    """How a sum is seen behind an ADD of zero; None where that is as if it were stored as `alone`."""
+    """Whether `kind` shows as inside the sum: what is not stored in between is not, wherever it is computed."""
     alone = arithmetic.rules.get(kind)
     stored = alone.stored if isinstance(alone, Elementwise) else None
     if stored is None:
@@ -141,6 +155,12 @@ def softmax(rule: Softmax, arithmetic: Arithmetic) -> Softmax:
         return Softmax(passes="online", lanes=rule.lanes, exponential=rule.exponential, shares=shares)
     steps = rule.steps and replace(rule.steps, overflow="infinite")  # e^-65504 and e^-infinity are both 0
     accumulator, _ = accumulated(rule.accumulator, None)
+    if accumulator.format != "float32":  # nor does a sum of powers overflow
+        # a sum of at least 1 is no subnormal; partial ones are when powers are, and a correction keeps those
+        whole = accumulator.format == "float16_corrected" or (steps is not None and steps.subnormals == "flushed")
+        subnormals = "kept" if whole else accumulator.conversion.subnormals
+        conversion = replace(accumulator.conversion, overflow="infinite", subnormals=subnormals)
+        accumulator = Accumulator(accumulator.format, conversion)
     return rule.model_copy(update={"lanes": 1, "shares": shares, "steps": steps, "accumulator": accumulator})
 
 

@@ -60,7 +60,7 @@ class NotTold(Exception):
 
 
 def ask(experiments: Iterable[Experiment]) -> Inquiry[list[Single]]:
-    """Numbers for every experiment. Raises NotTold where the device refuses one, or answers fewer."""
+    """Numbers for every experiment. Raises NotTold where one is refused, or answered with another shape or type."""
     asked = list(experiments)
     results = yield asked
     if len(results) != len(asked):
@@ -71,8 +71,27 @@ def ask(experiments: Iterable[Experiment]) -> Inquiry[list[Single]]:
             raise NotTold(f"{experiment.kind}: {result.reason}")
         if result.dtype != np.float32:
             raise NotTold(f"{experiment.kind}: the answer is {result.dtype}, not float32")
+        if result.shape != output_shape(experiment):
+            raise NotTold(
+                f"{experiment.kind}: the answer is {list(result.shape)}, not {list(output_shape(experiment))}"
+            )
         numbers.append(result)
     return numbers
+
+
+def output_shape(experiment: Experiment) -> tuple[int, ...]:
+    """The shape that the emulator gives the experiment's result."""
+    x = experiment.runtime[0].shape
+    if experiment.kind == "FULLY_CONNECTED":
+        return (*x[:-1], experiment.constant[0].shape[0])
+    if experiment.kind == "BATCH_MATMUL":
+        return (*x[:-1], experiment.runtime[1].shape[-1])
+    if experiment.kind == "CONV_2D":
+        channels, height, width, _ = experiment.constant[0].shape
+        return (x[0], x[1] // height, x[2] // width, channels)
+    if experiment.axis is not None:
+        return tuple(1 if axis == experiment.axis else size for axis, size in enumerate(x))
+    return x
 
 
 def together(inquiries: Mapping[str, Inquiry[T]]) -> Inquiry[dict[str, T | NotTold]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fidelity.arithmetic.float16 import rounded
 from fidelity.arithmetic.kernels.functions import unary
+from fidelity.arithmetic.reveal.canonical import power
 from fidelity.arithmetic.reveal.conversions import ANY
 from fidelity.arithmetic.reveal.elementwise import operands
 from fidelity.arithmetic.reveal.elimination import settle
@@ -34,11 +35,6 @@ _SENT: Single = np.clip(ARGUMENTS, np.float32(-1e30), np.float32(1e30))
 
 
 @cache
-def _unrounded(kind: str, function: FunctionName) -> Single:
-    return unary(kind, ARGUMENTS, Function(function=function))
-
-
-@cache
 def value(kind: str, rule: Function) -> Single:
     """What a rule without exceptions gives for ARGUMENTS; cached, since all are tried on every device."""
     return unary(kind, ARGUMENTS, rule)
@@ -49,8 +45,8 @@ def find_function(kind: str, arithmetic: Arithmetic, findings: Findings) -> Inqu
     (seen,) = yield from ask([Experiment(kind, (_SENT,))])
     if seen.shape != ARGUMENTS.shape:
         raise NotTold(f"{kind}: the answer has shape {seen.shape}")
-    reached = _reached(arithmetic)
-    best, wrong = _closest(kind, seen, reached, arithmetic)
+    arrive = reached(arithmetic)
+    best, wrong = _closest(kind, seen, arrive)
     rule = best
     if wrong.any():
         if best.stored is None or not np.array_equal(rounded(seen[wrong], ANY[0]), seen[wrong], equal_nan=True):
@@ -66,7 +62,7 @@ def find_function(kind: str, arithmetic: Arithmetic, findings: Findings) -> Inqu
     return rule
 
 
-def _reached(arithmetic: Arithmetic) -> NDArray[np.bool_]:
+def reached(arithmetic: Arithmetic) -> NDArray[np.bool_]:
     """Arguments that enter as they are."""
     return agrees(rounded(_SENT, arithmetic.inputs), ARGUMENTS)
 
@@ -78,13 +74,11 @@ def _candidates(kind: str) -> Iterator[tuple[Function, Single]]:
             yield rule, value(kind, rule)
 
 
-def _closest(
-    kind: str, seen: Single, reached: NDArray[np.bool_], arithmetic: Arithmetic
-) -> tuple[Function, NDArray[np.bool_]]:
+def _closest(kind: str, seen: Single, arrive: NDArray[np.bool_]) -> tuple[Function, NDArray[np.bool_]]:
     """The rule with the fewest exceptions, and where those are; the first of equals."""
     best: tuple[int, Function, NDArray[np.bool_]] | None = None
     for rule, expected in _candidates(kind):
-        wrong = reached & ~agrees(seen, expected)
+        wrong = arrive & ~agrees(seen, expected)
         count = int(wrong.sum())
         if best is None or count < best[0]:
             best = (count, rule, wrong)
@@ -103,6 +97,10 @@ def find_power(arithmetic: Arithmetic, findings: Findings) -> Inquiry[Function]:
     first = [Experiment(POWER, (base, exponents)), Experiment(POWER, (roots, np.full_like(roots, 0.5)))]
     rules = [Function(function=function, stored=stored) for stored in ANY for function in ("exact", _OF_POWERS)]
     known = replace(arithmetic, rules={})
+    rules = [
+        Function.model_validate_json(each)
+        for each in dict.fromkeys(power(rule, arithmetic).to_json() for rule in rules)
+    ]
     found = yield from settle(rules, lambda rule, it: predict(known.with_rule(POWER, rule), it), first)
     seen = f"{found[0].function}, stored {found[0].stored}"
     findings.found(

@@ -23,10 +23,18 @@ _PARTS = 32
 _POWERS = (64, 128, 256, 512, 1024)
 
 
-@lru_cache(maxsize=512)
 def matrix_of(order: Order, terms: int) -> Meeting:
-    """The tree of `order` as a matrix."""
+    """The tree of `order` as a matrix; remembered, many small ones and a few large ones."""
+    return (_small_matrix if terms <= SMALL else _large_matrix)(order, terms)
+
+
+def _matrix(order: Order, terms: int) -> Meeting:
     return meeting(tree(order, terms), terms)
+
+
+SMALL = 64
+_small_matrix = lru_cache(maxsize=1 << 14)(_matrix)
+_large_matrix = lru_cache(maxsize=128)(_matrix)
 
 
 @lru_cache(maxsize=1 << 16)

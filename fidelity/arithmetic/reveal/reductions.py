@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,13 +16,12 @@ from fidelity.arithmetic.reveal.conversions import ANY, lossy
 from fidelity.arithmetic.reveal.elimination import settle
 from fidelity.arithmetic.reveal.evidence import Findings
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, together
+from fidelity.arithmetic.reveal.refine import ABSORBABLE, agreed
 from fidelity.arithmetic.reveal.sites import Shape, Site
 from fidelity.arithmetic.reveal.survey import Lattice, Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, predict
 from fidelity.arithmetic.reveal.territory import Territory, cases_of, explore
-from fidelity.arithmetic.rules import Elementwise, MeanCase, Reduction
-
-ABSORBABLE: tuple[Literal["ADD", "SUB", "MUL"], ...] = ("ADD", "SUB", "MUL")
+from fidelity.arithmetic.rules import MeanCase, Reduction
 
 
 def find_reduction(
@@ -41,12 +40,15 @@ def find_reduction(
     for axis, each in found.items():
         if isinstance(each, NotTold):
             findings.gap(f"{kind}, {axis} axis: {each}; the rule of the other is taken")
+    options, absorbs = agreed([each.parts for each in territories.values()])
+    territories = {axis: replace(each, parts=it) for (axis, each), it in zip(territories.items(), options, strict=True)}
     cases = {axis: tuple(_mean_cases(each)) for axis, each in territories.items()}
     last = cases.get("last") or cases["other"]
     other = cases.get("other") or cases["last"]
     kept = _common(kind, list(territories.values()), findings)
     rule = Reduction(accumulator=kept.accumulator, stored=kept.stored, last_axis=last, other_axis=other)
-    rule = yield from _taken_in(kind, lattice, canonical.reduction(kind, rule, arithmetic), arithmetic, findings)
+    rule = canonical.reduction(kind, rule, arithmetic).model_copy(update={"absorbs": absorbs})
+    rule = yield from _followed(kind, lattice, rule, arithmetic, findings)
     findings.found(
         f"rules.{kind}.last_axis, other_axis",
         f"masks over {len(lattice.rows) * len(lattice.terms)} shapes and either axis, thresholds by bisection",
@@ -79,55 +81,27 @@ def _common(kind: str, territories: list[Territory], findings: Findings) -> Kept
     return (common or territories[0].kept)[0]
 
 
-def _taken_in(
+def _followed(
     kind: str, lattice: Lattice, rule: Reduction, arithmetic: Arithmetic, findings: Findings
 ) -> Inquiry[Reduction]:
-    """The rule with `absorbs` and `stored_absorbed`, each told by a pair of operations; a gap where refused."""
-    pairs: dict[str, Inquiry[Reduction]] = {
-        each: _inside(kind, each, lattice, rule, arithmetic)
-        for each in ABSORBABLE
-        if isinstance(arithmetic.rules.get(each), Elementwise)
-    }
-    if "ADD" in arithmetic.rules:
-        pairs["behind"] = _behind(kind, lattice, rule, arithmetic)
-    answers = yield from together(pairs)
-    absorbs: list[Literal["ADD", "SUB", "MUL"]] = []
+    """The rule with `stored_absorbed`, told by a sum that an ADD alone reads; a gap where that is refused."""
+    stored = None
     for each in ABSORBABLE:
-        answer = answers.get(each)
+        if each not in arithmetic.rules:
+            findings.gap(f"{kind}: whether it absorbs {each}: that has no rule")
+    if "ADD" in arithmetic.rules:
+        answer = (yield from together({"behind": _behind(kind, lattice, rule, arithmetic)}))["behind"]
         if isinstance(answer, NotTold):
-            findings.gap(f"{kind}: whether it absorbs {each}: {answer}")
-        elif answer is not None and each in answer.absorbs:
-            absorbs.append(each)
-    behind = answers.get("behind")
-    if isinstance(behind, NotTold):
-        findings.gap(f"{kind}: stored_absorbed: {behind}")
-    stored = behind.stored_absorbed if isinstance(behind, Reduction) else None
+            findings.gap(f"{kind}: stored_absorbed: {answer}")
+        else:
+            stored = answer.stored_absorbed
     findings.found(
         f"rules.{kind}.absorbs, stored_absorbed",
         "ADD, SUB and MUL read by the sum alone; the sum read by an ADD alone",
-        f"computed inside: {absorbs or 'none'}; stored behind: {stored or 'as alone'}",
+        f"computed inside: {', '.join(rule.absorbs) or 'none'}; stored behind: {stored or 'as alone'}",
         "the same with a rounding more, or another",
     )
-    return rule.model_copy(update={"absorbs": tuple(absorbs), "stored_absorbed": stored})
-
-
-def _inside(
-    kind: str, before: Literal["ADD", "SUB", "MUL"], lattice: Lattice, rule: Reduction, arithmetic: Arithmetic
-) -> Inquiry[Reduction]:
-    rules = [rule, rule.model_copy(update={"absorbs": (before,)})]
-    shape = (1, 1, lattice.rows[-1], lattice.terms[-1])
-    generator = np.random.Generator(np.random.Philox(5))
-    first = []
-    for _ in range(4):
-        a, b = (
-            generator.integers(1024, 2048, (2, *shape)) / 1024 * 2.0 ** generator.integers(0, 3, (2, *shape))
-        ).astype(np.float32)
-        if before != "MUL":
-            a = a * generator.choice(np.array([-1, 1], np.float32), shape)
-            b = np.abs(b) * np.sign(a) * (1 if before == "ADD" else -1)
-        first.append(Experiment(kind, (a, b), axis=3, before=before))
-    found = yield from settle(rules, lambda each, it: predict(arithmetic.with_rule(kind, each), it), first)
-    return found[0]
+    return rule.model_copy(update={"stored_absorbed": stored})
 
 
 def _behind(kind: str, lattice: Lattice, rule: Reduction, arithmetic: Arithmetic) -> Inquiry[Reduction]:
@@ -150,9 +124,10 @@ def _stored(terms: int) -> Single:
     """Sums that conversions to float16 tell apart: between neighbours, beyond the range, below the normals."""
     generator = np.random.Generator(np.random.Philox(6))
     drawn = generator.integers(1024, 2048, (64, terms)) / 1024 * 2.0 ** generator.integers(-2, 3, (64, terms))
-    few = np.zeros((32, terms))
-    few[:, 0] = generator.integers(1024, 2048, 32) * 2.0**-24 * terms
-    few[:, 1] = -generator.integers(1024, 2048, 32) * 2.0**-24 * terms
+    few = np.zeros((48, terms))
+    few[:, 0] = generator.integers(1024, 2048, 48) * 2.0**-24
+    few[:, 1] = -generator.integers(1024, 2048, 48) * 2.0**-24
+    few[32:] *= terms  # for means
     few[:8, :2] = 65504
     few[8:16, :2] = -65504
     return np.concatenate([drawn, few]).astype(np.float16).astype(np.float32)

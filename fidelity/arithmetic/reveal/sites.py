@@ -78,6 +78,20 @@ class Site:
         windows = x.reshape(size[0], -1, size[1], x.shape[3]).transpose(1, 0, 2, 3)
         return windows.reshape(windows.shape[0], -1), w.reshape(w.shape[0], -1)
 
+    def merged(self, asked: Sequence[tuple[Experiment, Single]]) -> list[tuple[Experiment, Single]]:
+        """Sums of one number of terms as one experiment: what an order gives does not depend on how many there are."""
+        plain = [pair for pair in asked if not self.is_product and pair[0].before is None]
+        if len(plain) < 2:
+            return list(asked)
+        side = 2 if self.last_axis else 3
+        whole = Experiment(
+            self.kind, (np.concatenate([x.runtime[0] for x, _ in plain], axis=side),), axis=plain[0][0].axis
+        )
+        return [
+            (whole, np.concatenate([y for _, y in plain], axis=side)),
+            *(it for it in asked if it[0].before is not None),
+        ]
+
     def values(self, shape: Shape, results: Sequence[Single], count: int) -> Single:
         """The first `count` sums out of what `experiments` gave. Raises NotTold for results of another shape."""
         expected = shape.rows * (shape.columns if self.is_product else 1)

@@ -6,7 +6,7 @@ many rows of a few terms first, then on more terms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise, product
@@ -16,9 +16,10 @@ import numpy as np
 from fidelity.arithmetic.float16 import Conversion, round_to_float16, rounded
 from fidelity.arithmetic.kernels.softmax import softmax
 from fidelity.arithmetic.order import Order
+from fidelity.arithmetic.reveal.accumulator import few_terms
 from fidelity.arithmetic.reveal.conversions import CONVERSIONS
 from fidelity.arithmetic.reveal.evidence import Findings
-from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, ask, same
+from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, agrees, ask, same
 from fidelity.arithmetic.reveal.orders import LANES, families, matrix_of
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
 from fidelity.arithmetic.rules import SOFTMAX, Range, Share, Softmax
@@ -26,6 +27,7 @@ from fidelity.arithmetic.summation import Accumulator
 
 _FEW, _SOME, _MANY = 3, 12, 40
 _ROWS, _FIRST = 2048, 16
+_ROUNDS, _DRAWN, _COMPARED = 9, 1 << 14, 12
 _INFINITE = [each for each in CONVERSIONS if each.overflow == "infinite"]
 _STORED: tuple[Conversion | None, ...] = (*_INFINITE, None)
 _QUOTIENTS: tuple[Conversion | None, ...] = (None, *(each for each in _INFINITE if each.subnormals == "kept"))
@@ -43,7 +45,9 @@ def forms() -> tuple[Softmax, ...]:
                     {"passes": "online", "lanes": lanes, "exponential": exponential, "shares": share}
                 )
             )
-        for steps, accumulator, order in product(_STORED, _accumulators(), _three()):
+        for steps, accumulator, order in product(_STORED, _accumulators(), few_terms(_FEW)):
+            if steps is not None and order not in _three():
+                continue  # rounded powers enter any partial sum as they are
             rules.append(
                 Softmax.model_validate(
                     {
@@ -64,12 +68,13 @@ def _accumulators() -> list[Accumulator]:
     return [Accumulator(), *half]
 
 
-def _three() -> list[Order]:
+@cache
+def _three() -> tuple[Order, ...]:
     """Orders of three terms with different trees."""
     unique: dict[bytes, Order] = {}
-    for order in (Order(), Order(parts=2), Order(parts=3, combine="halves"), Order(lanes=2, parts=2)):
+    for order in few_terms(_FEW):
         unique.setdefault(matrix_of(order, _FEW).tobytes(), order)
-    return list(unique.values())
+    return tuple(unique.values())
 
 
 def rows_of(terms: int, count: int, seed: int) -> Single:
@@ -106,10 +111,15 @@ class Pool:
 
 def _asked(requests: Sequence[tuple[int, int, int, int]]) -> Inquiry[list[Pool]]:
     """For each of (terms, rows at a time, how many, seed) that many rows or more, asked in one round."""
-    pools = [rows_of(terms, -(-count // rows) * rows, seed) for terms, rows, count, seed in requests]
+    return (yield from _asked_rows([(rows_of(terms, count, seed), rows) for terms, rows, count, seed in requests]))
+
+
+def _asked_rows(requests: Sequence[tuple[Single, int]]) -> Inquiry[list[Pool]]:
+    """Given rows, so many at a time, the last experiment filled up with the first rows."""
+    pools = [np.resize(x, (1, 1, -(-x.shape[2] // rows) * rows, x.shape[3])) for x, rows in requests]
     parts = [
         [Experiment(SOFTMAX, (pool[:, :, first : first + rows],)) for first in range(0, pool.shape[2], rows)]
-        for pool, (_, rows, _, _) in zip(pools, requests, strict=True)
+        for pool, (_, rows) in zip(pools, requests, strict=True)
     ]
     answers = iter((yield from ask([one for each in parts for one in each])))
     return [
@@ -121,7 +131,7 @@ def _asked(requests: Sequence[tuple[int, int, int, int]]) -> Inquiry[list[Pool]]
 def find_softmax(lattice: Sequence[int], arithmetic: Arithmetic, findings: Findings) -> Inquiry[Softmax]:
     """The rule of SOFTMAX, its shares by the rows in `lattice`, ascending."""
     known = replace(arithmetic, rules={})
-    pools = yield from _asked([(_FEW, rows, _ROWS // 8, 1) for rows in lattice])
+    pools = yield from _asked([(_FEW, rows, _ROWS, 1) for rows in lattice])
     left = {rows: _explaining(pool, known) for rows, pool in zip(lattice, pools, strict=True)}
     common = set.intersection(*({_core(rule) for rule in rules} for rules in left.values()))
     if not common:
@@ -163,22 +173,36 @@ def _explaining(pool: Pool, known: Arithmetic) -> list[Softmax]:
     return left
 
 
+def _longer(cores: Sequence[str], shares: Sequence[str], pool: Pool, known: Arithmetic) -> Iterator[Softmax]:
+    """The rules for more terms that `cores` and `shares` leave, orders only where their tree explains the pool."""
+    for text, share in product(cores, shares):
+        core = Softmax.model_validate_json(text).model_copy(update={"shares": (Share.model_validate_json(share),)})
+        if core.passes == "online":
+            yield from (core.model_copy(update={"lanes": lanes}) for lanes in LANES)
+            continue
+        # the order of a wider sum hardly shows in float16 shares: one for each tree is enough
+        narrow = core.accumulator.format == "float16"
+        for same_tree in families(_SOME):
+            tried = [core.model_copy(update={"order": order}) for order in same_tree]
+            if not narrow:
+                yield tried[0]
+            elif any(pool.explained(rule, known) for rule in (tried if core.steps is None else tried[:1])):
+                yield from tried
+
+
 def _whole(
     cores: Sequence[str], shares: Sequence[str], rows: int, known: Arithmetic, findings: Findings
 ) -> Inquiry[Softmax]:
     """The rule for any number of terms: lanes, or an order, that explain rows of more terms."""
     pools = yield from _asked([(_SOME, rows, _ROWS, 2), (_MANY, rows, _ROWS, 3), (_MANY - 3, rows, _ROWS, 4)])
-    left: list[Softmax] = []
-    for text, share in product(cores, shares):
-        core = Softmax.model_validate_json(text).model_copy(update={"shares": (Share.model_validate_json(share),)})
-        if core.passes == "online":
-            left += [core.model_copy(update={"lanes": lanes}) for lanes in LANES]
-            continue
-        for same_tree in families(_SOME):
-            if pools[0].explained(core.model_copy(update={"order": same_tree[0]}), known):
-                left += [core.model_copy(update={"order": order}) for order in same_tree]
+    left = list(_longer(cores, shares, pools[0], known))
     for pool in pools:
         left = [rule for rule in left if pool.explained(rule, known)]
+    for seed in range(_ROUNDS):
+        sharper = _telling(left, (_SOME, _MANY, _FEW + 2)[seed % 3], seed, known)
+        if sharper is not None:
+            (pool,) = yield from _asked_rows([(sharper, rows)])
+            left = [rule for rule in left if pool.explained(rule, known)]
     if not left:
         raise NotTold("SOFTMAX: no lanes and no order explain rows of more terms")
     ways = {
@@ -189,13 +213,27 @@ def _whole(
     return left[0]
 
 
+def _telling(left: Sequence[Softmax], terms: int, seed: int, known: Arithmetic) -> Single | None:
+    """Rows on which the rules left do not all agree; None where many drawn ones show none."""
+    if len(left) < 2:
+        return None
+    x = rows_of(terms, _DRAWN, 100 + seed)
+    values = [_shares(x, rule, known) for rule in left[:_COMPARED]]
+    apart = ~np.all([agrees(values[0], other).all(axis=(0, 1, 3)) for other in values[1:]], axis=0)
+    return x[:, :, apart][:, :, :_ROWS] if apart.any() else None
+
+
+def _shares(x: Single, rule: Softmax, known: Arithmetic) -> Single:
+    return rounded(softmax(rounded(x, known.inputs), rule), known.outputs)
+
+
 def _by_rows(core: Softmax, shares: dict[int, Share], known: Arithmetic) -> Inquiry[tuple[Share, ...]]:
     """The shares with their conditions: where two lattice numbers of rows differ, the threshold by bisection."""
     numbers = sorted(shares)
     bounds = {(low, high): (low, high) for low, high in pairwise(numbers) if shares[low] != shares[high]}
     while any(high - low > 1 for low, high in bounds.values()):
         middles = {key: (low + high) // 2 for key, (low, high) in bounds.items() if high - low > 1}
-        pools = yield from _asked([(_FEW, rows, _ROWS // 8, 1) for rows in middles.values()])
+        pools = yield from _asked([(_FEW, rows, _ROWS, 1) for rows in middles.values()])
         for (key, rows), pool in zip(middles.items(), pools, strict=True):
             below = pool.explained(core.model_copy(update={"shares": (shares[key[0]],)}), known)
             low, high = bounds[key]

@@ -13,7 +13,7 @@ from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.experiment import Inquiry
 from fidelity.arithmetic.reveal.orders import matrix_of
-from fidelity.arithmetic.reveal.refine import Option, Options, refine
+from fidelity.arithmetic.reveal.refine import Option, Parts, refine
 from fidelity.arithmetic.reveal.sites import Shape
 from fidelity.arithmetic.reveal.survey import Line, Region, Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
@@ -28,12 +28,11 @@ _VARIABLES: tuple[Variable, ...] = ("rows", "columns", "terms")
 
 @dataclass(frozen=True)
 class Territory:
-    """Which options a site has where: cells of rows and columns, each with its regions of terms."""
+    """Which options a site has where: for each cell of rows and columns a line, and that line's parts."""
 
     kept: list[Kept]
-    cells: Mapping[tuple[int, int], Sequence[Region]]
     lines: Mapping[tuple[int, int], Line]
-    options: Options
+    parts: Parts
     rows: tuple[int, ...]
     columns: tuple[int, ...]
 
@@ -47,23 +46,22 @@ def explore(survey: Survey, kept: Sequence[Kept], arithmetic: Arithmetic) -> Inq
     missing = [line for line in lines.values() if line not in regions]
     if missing:
         regions.update((yield from survey.regions(missing)))
-    chosen = {line: regions[line] for line in lines.values()}
-    left, options = yield from refine(survey, kept, chosen, arithmetic)
-    return Territory(left, {cell: regions[line] for cell, line in lines.items()}, lines, options, *breaks)
+    left, parts = yield from refine(survey, kept, {line: regions[line] for line in lines.values()}, arithmetic)
+    return Territory(left, lines, parts, *breaks)
 
 
 def cases_of(territory: Territory) -> list[tuple[dict[Variable, Range], Option]]:
     """Conditions and the option that each chooses, the widest last and without a condition."""
-    cells = territory.cells
-    starts = tuple(sorted({1} | {region.first for regions in cells.values() for region in regions[1:]}))
-    votes = Counter(option for options in territory.options.values() for option in options)
+    parts = {cell: territory.parts[line] for cell, line in territory.lines.items()}
+    starts = tuple(sorted({1} | {part.first for each in parts.values() for part in each[1:]}))
+    votes = Counter(option for each in parts.values() for part in each for option in part.options)
     order = {option: place for place, (option, _) in enumerate(votes.most_common())}
     names = list(order)
     grid = {}
-    for cell, regions in cells.items():
+    for (row, column), each in parts.items():
         for place, first in enumerate(starts):
-            options = territory.options.get((territory.lines[cell], _at(regions, first)), ())
-            grid[*cell, place] = min((order[option] for option in options), default=-1)
+            options = [part.options for part in each if part.first <= first][-1]
+            grid[row, column, place] = min((order[option] for option in options), default=-1)
     breaks = (territory.rows, territory.columns, starts)
     return [(_when(box, breaks), names[name]) for box, name in boxes(grid, breaks)]
 
@@ -121,7 +119,7 @@ def _bisected(
         yield from survey.look(shape for _, shape in middles.values())
         for search, (middle, shape) in middles.items():
             low, high = bounds[search]
-            same = survey.explained(shape) & _at(regions[search[0]], search[2]).labels
+            same = survey.explained(shape, _at(regions[search[0]], search[2]).labels)
             bounds[search] = (middle, high) if same else (low, middle)
     return {high for _, high in bounds.values()}
 
