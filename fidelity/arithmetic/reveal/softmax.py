@@ -198,11 +198,7 @@ def _whole(
     left = list(_longer(cores, shares, pools[0], known))
     for pool in pools:
         left = [rule for rule in left if pool.explained(rule, known)]
-    for seed in range(_ROUNDS):
-        sharper = _telling(left, (_SOME, _MANY, _FEW + 2)[seed % 3], seed, known)
-        if sharper is not None:
-            (pool,) = yield from _asked_rows([(sharper, rows)])
-            left = [rule for rule in left if pool.explained(rule, known)]
+    left = yield from _sharpened(left, rows, known)
     if not left:
         raise NotTold("SOFTMAX: no lanes and no order explain rows of more terms")
     ways = {
@@ -211,6 +207,16 @@ def _whole(
     if len(ways) > 1:
         findings.gap(f"SOFTMAX: {len(ways)} rules explain all rows; the first is taken")
     return left[0]
+
+
+def _sharpened(left: list[Softmax], rows: int, known: Arithmetic) -> Inquiry[list[Softmax]]:
+    """Those left after rows on which they disagree, as long as such rows are found."""
+    for seed in range(_ROUNDS):
+        sharper = _telling(left, (_SOME, _MANY, _FEW + 2)[seed % 3], seed, known)
+        if sharper is not None:
+            (pool,) = yield from _asked_rows([(sharper, rows)])
+            left = [rule for rule in left if pool.explained(rule, known)]
+    return left
 
 
 def _telling(left: Sequence[Softmax], terms: int, seed: int, known: Arithmetic) -> Single | None:
