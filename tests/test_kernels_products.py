@@ -169,13 +169,13 @@ def test_one_square_or_cube_for_all_is_a_product_and_several_are_powers(exponent
 
 
 def test_powers_of_zeros_and_of_numbers_below() -> None:
-    """Minus zero to any power is zero on the device that was measured, while zero's are the real ones or NaN."""
+    """Zero of either sign to any power, the zeroth and those below too, is zero on the device that was measured."""
     rule = Function(function="exp2_of_log2", stored=IEEE)
     zeros = F([-0.0, 0.0])
-    for exponent, expected in ((-1.5, [0.0, np.inf]), (0.5, [0.0, 0.0]), (0.0, [0.0, np.nan])):
+    for exponent in (-1.5, 0.5, 0.0):
         got = power(zeros, F([exponent]), rule)
-        assert np.array_equal(got, F(expected), equal_nan=True)
-        assert not np.signbit(got[0])
+        assert got.tolist() == [0.0, 0.0]
+        assert not np.signbit(got).any()
     assert np.isnan(power(F([-2.0]), F([0.5]), rule)).all()
     assert power(F([-2.0]), F([3.0]), rule).tolist() == [-8.0]
     exact = Function(stored=IEEE)

@@ -99,7 +99,7 @@ def gelu(x: Single) -> Single:
 
 
 def power(x: Single, exponent: Single) -> Single:
-    """2 to the exponent times log2(x), each of the three rounded to float16: NaN below zero.
+    """2 to the exponent times log2(x), each of the three rounded to float16: NaN below zero, zero for zero.
 
     One exponent of 2 or 3 for all is x x and (x x) x instead, each product rounded.
     """
@@ -109,7 +109,7 @@ def power(x: Single, exponent: Single) -> Single:
             return square if float(exponent.reshape(-1)[0]) == 2.0 else round_to_float16(square * x)
         logarithm = round_to_float16(np.log2(x.astype(np.float64)))
         result = _exp2(round_to_float16(logarithm * exponent))
-        return np.where((x == 0) & np.signbit(x), np.float32(0), result)  # minus zero to any power, as measured
+        return np.where(x == 0, np.float32(0), result)  # zero to any power, to the zeroth and below as well
 
 
 def _exp2(x: Single) -> Single:

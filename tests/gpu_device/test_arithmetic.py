@@ -58,8 +58,8 @@ def test_one_operand_on_every_float16_value(measured: Device, profile: Profile, 
     for kind, table in UNARY.items():
         cases.output(cases.op(kind, [cases.input(x)], x.shape, options(table) if table else None), kind)
     for exponent in (0.5, -0.5, 2.0, 3.0, 0.3):
-        inputs = [cases.input(x[:, :, 1:]), cases.constant(np.full((1, 1, 1, 1), exponent))]
-        cases.output(cases.op("POW", inputs, x[:, :, 1:].shape, options("Pow")), f"POW {exponent}")
+        inputs = [cases.input(x), cases.constant(np.full((1, 1, 1, 1), exponent))]
+        cases.output(cases.op("POW", inputs, x.shape, options("Pow")), f"POW {exponent}")
     assert differing(cases, measured, profile, tmp_path) == {}
 
 
