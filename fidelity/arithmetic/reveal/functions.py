@@ -21,7 +21,7 @@ from fidelity.arithmetic.reveal.conversions import ANY
 from fidelity.arithmetic.reveal.elementwise import operands
 from fidelity.arithmetic.reveal.elimination import settle
 from fidelity.arithmetic.reveal.evidence import Findings
-from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, agrees, ask
+from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, agrees, ask, same
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, bits, predict
 from fidelity.arithmetic.rules import POWER, Function, FunctionName
 
@@ -92,6 +92,7 @@ def _closest(kind: str, seen: Single, arrive: NDArray[np.bool_]) -> tuple[Functi
 def find_power(arithmetic: Arithmetic, findings: Findings) -> Inquiry[Function]:
     """The rule of POW, from powers of many numbers and square roots."""
     base, _ = operands(seed=1)
+    base = np.where(rounded(base, arithmetic.inputs) == 0, np.float32(1), base)
     exponents = np.resize(np.array([2, 3, -1, 0.5, 0.25, 1.5, -0.5, 0], np.float32), base.shape)
     roots = np.concatenate([np.abs(base), np.full_like(base[..., :1, :], -1e30)], axis=2)
     first = [Experiment(POWER, (base, exponents)), Experiment(POWER, (roots, np.full_like(roots, 0.5)))]
@@ -102,6 +103,9 @@ def find_power(arithmetic: Arithmetic, findings: Findings) -> Inquiry[Function]:
         for each in dict.fromkeys(power(rule, arithmetic).to_json() for rule in rules)
     ]
     found = yield from settle(rules, lambda rule, it: predict(known.with_rule(POWER, rule), it), first)
+    (zeros,) = yield from ask([nought := Experiment(POWER, (np.zeros_like(exponents), exponents))])
+    if not same(zeros, predict(known.with_rule(POWER, found[0]), nought)):
+        findings.gap(f"{POWER}: powers of zero are not those of the rule that explains all others")
     seen = f"{found[0].function}, stored {found[0].stored}"
     findings.found(
         f"rules.{POWER}", f"powers of {base.size} numbers", seen, f"{len(rules) - len(found)} of {len(rules)} rules"

@@ -76,17 +76,25 @@ def refine(
         place: survey.site.merged([_sample(survey.site, one, next(answers)) for one in asked[place]])
         for place in places
     }
-    found: list[tuple[int, Kept, dict[Place, Options]]] = []
+    found: list[tuple[tuple[int, int], Kept, dict[Place, Options]]] = []
     for each in _flavours(survey.site, kept):
         options = {place: _explaining(survey, place, each, arithmetic, samples[place]) for place in places}
-        found.append((sum(bool(left) for left in options.values()), each, options))
-    most = max((count for count, _, _ in found), default=0)
-    if most == 0:
+        found.append((_score(options), each, options))
+    most = max((score for score, _, _ in found), default=(0, 0))
+    if most[0] == 0:
         raise NotTold(f"{survey.site.name}: nothing explains sums of arbitrary numbers")
-    if most < len(places):
-        survey.findings.gap(f"{survey.site.name}: {len(places) - most} of {len(places)} shapes follow no single order")
-    best = [(each, options) for count, each, options in found if count == most]
+    if most[0] < len(places):
+        survey.findings.gap(
+            f"{survey.site.name}: {len(places) - most[0]} of {len(places)} shapes follow no single order"
+        )
+    best = [(each, options) for score, each, options in found if score == most]
     return [each for each, _ in best], {line: _divided(line, regions[line], best[0][1]) for line in regions}
+
+
+def _score(options: Mapping[Place, Options]) -> tuple[int, int]:
+    """How many places are explained, and in how many ways as to what is inside the sum."""
+    ways = [max((len(taken) for taken in left.values()), default=0) for left in options.values()]
+    return sum(way > 0 for way in ways), sum(ways)
 
 
 def _divided(line: Line, regions: Sequence[Region], found: Mapping[Place, Options]) -> tuple[Part, ...]:
@@ -205,7 +213,7 @@ def _numbers(survey: Survey, region: Region, regions: Sequence[Region]) -> list[
     """Numbers of terms of a region: those of the lattice, and some that are no power of two."""
     later = [other.first for other in regions if other.first > region.first]
     last = min([*later, survey.lattice.terms[-1] + 1]) - 1
-    inside = {terms for terms in survey.lattice.terms if region.first <= terms <= last}
+    inside = {terms for terms in survey.ladder if region.first <= terms <= last}
     if survey.site.is_product:
         inside = {min(inside), max(inside)} if inside else set()
     chosen = inside | {terms - 1 for terms in inside if terms - 1 >= max(region.first, _FEWEST)}
@@ -221,13 +229,15 @@ def _experiments(survey: Survey, place: Place) -> list[Experiment]:
     shape = Shape(rows, columns, terms)
     if survey.site.is_product:
         return _products(survey.site, shape)
-    inside = [pairs(survey.site, shape, kind) for kind in ABSORBABLE if kind in survey.arithmetic.rules]
+    known = [kind for kind in ABSORBABLE if kind in survey.arithmetic.rules]
+    times = range(1 if shape.rows >= _SUMS else 4)
+    inside = [pairs(survey.site, shape, kind, seed) for kind in known for seed in times]
     return [*survey.site.experiments(shape, noise(terms)), *inside]
 
 
-def pairs(site: Site, shape: Shape, before: str) -> Experiment:
+def pairs(site: Site, shape: Shape, before: str, seed: int = 0) -> Experiment:
     """Pairs of numbers combined by `before` and then summed, whose combination has more bits than float16."""
-    generator = np.random.Generator(np.random.Philox(shape.terms))
+    generator = np.random.Generator(np.random.Philox([shape.terms, seed]))
     sizes = (shape.rows, shape.terms) if site.last_axis else (shape.terms, shape.rows)
     fine = generator.integers(1024, 2048, (2, 1, 1, *sizes)) / 1024 * 2.0 ** generator.integers(0, 3, (2, 1, 1, *sizes))
     signs = generator.choice([-1, 1], sizes)
@@ -281,7 +291,7 @@ def telling_means(terms: int) -> Single:
 
 def _means(terms: int) -> Single:
     """The telling sums as three float16 terms each, which add up exactly in float32."""
-    sums = telling_means(terms)
+    sums = telling_means(terms) if terms <= _MOST else np.zeros(0, np.float32)
     rows = np.zeros((sums.size, terms), np.float32)
     for place in range(3):
         rows[:, place] = round_to_float16(sums - rows.sum(axis=1, dtype=np.float32), Conversion("toward_zero"))

@@ -47,8 +47,8 @@ _WIDE = Lattice((4, 12, 24, 64), (64, 1024, 3000, 6000, 9000), (8, 32, 128))
 _NARROW = Lattice((4, 12, 24, 64), (64, 1024, 3000), (8, 32, 128))
 DEVICE_REACH = Reach(
     {"FULLY_CONNECTED": _WIDE, "BATCH_MATMUL": _NARROW, "CONV_2D": _NARROW},
-    Lattice((8, 48), (1,), (4, 16, 40, 64, 100, 200, 256, 400, 512, 800, 1024, 1280)),
-    (16, 512, 2048, 20000),
+    Lattice((16, 96), (1,), (4, 16, 40, 64, 100, 200, 256, 400, 512, 800, 1024, 1280)),
+    (64, 512, 2048, 20000),
 )
 """Vision transformers' shapes, in time: a few thousand columns, a thousand terms."""
 

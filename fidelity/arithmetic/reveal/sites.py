@@ -64,7 +64,7 @@ class Site:
         if self.kind == "FULLY_CONNECTED":
             return Experiment(self.kind, (x,), (w, *more))
         more = more or (np.zeros(w.shape[0], np.float32),)  # delegates refuse a convolution without a bias
-        size = (2, 2) if x.shape[1] % 8 == 0 else (1, 1)
+        size = (2, 2) if x.shape[1] % 8 == 0 else (1, x.shape[1])  # never 1 x 1, which is no convolution to some
         return Experiment(self.kind, (_image(x, size),), (w.reshape(w.shape[0], *size, -1), *more))
 
     def factors(self, experiment: Experiment) -> tuple[Single, Single]:
@@ -80,17 +80,19 @@ class Site:
 
     def merged(self, asked: Sequence[tuple[Experiment, Single]]) -> list[tuple[Experiment, Single]]:
         """Sums of one number of terms as one experiment: what an order gives does not depend on how many there are."""
-        plain = [pair for pair in asked if not self.is_product and pair[0].before is None]
-        if len(plain) < 2:
+        if self.is_product:
             return list(asked)
+        kinds = dict.fromkeys(experiment.before for experiment, _ in asked)
+        return [self._merged([pair for pair in asked if pair[0].before == kind]) for kind in kinds]
+
+    def _merged(self, plain: Sequence[tuple[Experiment, Single]]) -> tuple[Experiment, Single]:
         side = 2 if self.last_axis else 3
-        whole = Experiment(
-            self.kind, (np.concatenate([x.runtime[0] for x, _ in plain], axis=side),), axis=plain[0][0].axis
+        first = plain[0][0]
+        runtime = tuple(
+            np.concatenate([one.runtime[place] for one, _ in plain], axis=side) for place in range(len(first.runtime))
         )
-        return [
-            (whole, np.concatenate([y for _, y in plain], axis=side)),
-            *(it for it in asked if it[0].before is not None),
-        ]
+        whole = Experiment(self.kind, runtime, axis=first.axis, before=first.before)
+        return whole, np.concatenate([numbers for _, numbers in plain], axis=side)
 
     def values(self, shape: Shape, results: Sequence[Single], count: int) -> Single:
         """The first `count` sums out of what `experiments` gave. Raises NotTold for results of another shape."""
