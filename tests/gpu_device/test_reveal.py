@@ -11,9 +11,9 @@ import pytest
 from fidelity.arithmetic.profile import Origin
 from fidelity.arithmetic.reveal.evidence import Revealed
 from fidelity.arithmetic.reveal.experiment import Experiment, Refusal, same
-from fidelity.arithmetic.reveal.refine import noise
 from fidelity.arithmetic.reveal.reveal import DEVICE_REACH, reveal
 from fidelity.arithmetic.reveal.sites import Shape, Site
+from fidelity.arithmetic.reveal.stress import noise
 from fidelity.arithmetic.reveal.synthetic import arithmetic_of, predict
 from fidelity.devices.discovery import Device
 from fidelity.devices.probes import DeviceLaboratory

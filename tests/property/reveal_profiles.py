@@ -18,7 +18,7 @@ from fidelity.arithmetic.reveal.conversions import ANY
 from fidelity.arithmetic.reveal.functions import ALGORITHMS
 from fidelity.arithmetic.reveal.orders import LANES, families
 from fidelity.arithmetic.reveal.reveal import Reach
-from fidelity.arithmetic.reveal.survey import Lattice
+from fidelity.arithmetic.reveal.sight import Lattice
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
 from fidelity.arithmetic.rules import (
     BINARY,

@@ -15,9 +15,9 @@ from fidelity.arithmetic.reveal import canonical
 from fidelity.arithmetic.reveal.experiment import agrees
 from fidelity.arithmetic.reveal.functions import ARGUMENTS, reached
 from fidelity.arithmetic.reveal.orders import dealing, matrix_of
-from fidelity.arithmetic.reveal.refine import telling_means
 from fidelity.arithmetic.reveal.reveal import Reach
-from fidelity.arithmetic.reveal.survey import Lattice
+from fidelity.arithmetic.reveal.sight import Lattice
+from fidelity.arithmetic.reveal.stress import telling_means
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
 from fidelity.arithmetic.rules import (
     POWER,

@@ -10,9 +10,10 @@ from fidelity.arithmetic.reveal.conversions import lossy
 from fidelity.arithmetic.reveal.elimination import settle
 from fidelity.arithmetic.reveal.evidence import Findings
 from fidelity.arithmetic.reveal.experiment import Inquiry, NotTold
-from fidelity.arithmetic.reveal.refine import with_bias
+from fidelity.arithmetic.reveal.sight import Lattice
 from fidelity.arithmetic.reveal.sites import Shape, Site
-from fidelity.arithmetic.reveal.survey import Lattice, Survey
+from fidelity.arithmetic.reveal.stress import with_bias
+from fidelity.arithmetic.reveal.survey import Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, predict
 from fidelity.arithmetic.reveal.territory import cases_of, explore
 from fidelity.arithmetic.rules import Case, Product

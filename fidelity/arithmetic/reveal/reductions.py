@@ -17,8 +17,9 @@ from fidelity.arithmetic.reveal.elimination import settle
 from fidelity.arithmetic.reveal.evidence import Findings
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, together
 from fidelity.arithmetic.reveal.refine import ABSORBABLE, agreed
+from fidelity.arithmetic.reveal.sight import Lattice
 from fidelity.arithmetic.reveal.sites import Shape, Site
-from fidelity.arithmetic.reveal.survey import Lattice, Survey
+from fidelity.arithmetic.reveal.survey import Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, predict
 from fidelity.arithmetic.reveal.territory import Territory, cases_of, explore
 from fidelity.arithmetic.rules import MeanCase, Reduction

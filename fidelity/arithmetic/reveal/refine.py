@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Literal
 
 import numpy as np
 
-from fidelity.arithmetic.float16 import Conversion, round_to_float16
 from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.reveal.accumulator import MEANS, rule_of
 from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, ask, output_shape, same
 from fidelity.arithmetic.reveal.sites import Shape, Site
+from fidelity.arithmetic.reveal.stress import MOST_TOLD, arbitrary_products, noise, pairs, telling_means
 from fidelity.arithmetic.reveal.survey import Line, Region, Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, predict
 from fidelity.arithmetic.rules import Product, Reduction
 
-_FEWEST, _MOST = 3, 100
-_SUMS, _CORNER, _TELLING = 64, 384, 16
+_FEWEST = 3
+_SUMS, _CORNER = 64, 384
 ABSORBABLE: tuple[Literal["ADD", "SUB", "MUL"], ...] = ("ADD", "SUB", "MUL")
 
 
@@ -219,7 +218,7 @@ def _numbers(survey: Survey, region: Region, regions: Sequence[Region]) -> list[
     chosen = inside | {terms - 1 for terms in inside if terms - 1 >= max(region.first, _FEWEST)}
     if survey.site.kind == "MEAN":
         within = range(max(region.first, _FEWEST), last + 1)
-        chosen |= set([terms for terms in within if terms <= _MOST and telling_means(terms).size][:2])
+        chosen |= set([terms for terms in within if terms <= MOST_TOLD and telling_means(terms).size][:2])
     return sorted(chosen)
 
 
@@ -228,23 +227,11 @@ def _experiments(survey: Survey, place: Place) -> list[Experiment]:
     (rows, columns), _, terms = place
     shape = Shape(rows, columns, terms)
     if survey.site.is_product:
-        return _products(survey.site, shape)
+        return arbitrary_products(survey.site, shape)
     known = [kind for kind in ABSORBABLE if kind in survey.arithmetic.rules]
     times = range(1 if shape.rows >= _SUMS else 4)
     inside = [pairs(survey.site, shape, kind, seed) for kind in known for seed in times]
     return [*survey.site.experiments(shape, noise(terms)), *inside]
-
-
-def pairs(site: Site, shape: Shape, before: str, seed: int = 0) -> Experiment:
-    """Pairs of numbers combined by `before` and then summed, whose combination has more bits than float16."""
-    generator = np.random.Generator(np.random.Philox([shape.terms, seed]))
-    sizes = (shape.rows, shape.terms) if site.last_axis else (shape.terms, shape.rows)
-    fine = generator.integers(1024, 2048, (2, 1, 1, *sizes)) / 1024 * 2.0 ** generator.integers(0, 3, (2, 1, 1, *sizes))
-    signs = generator.choice([-1, 1], sizes)
-    a, b = fine if before == "MUL" else (fine[0] * signs, fine[1] * signs * (1 if before == "ADD" else -1))
-    a[..., 0, 0], b[..., 0, 0] = 60000, -60000 if before == "SUB" else 60000  # beyond the range of float16
-    runtime = (a.astype(np.float32), b.astype(np.float32))
-    return Experiment(site.kind, runtime, axis=3 if site.last_axis else 2, before=before)
 
 
 def _sample(site: Site, experiment: Experiment, seen: Single) -> tuple[Experiment, Single]:
@@ -258,71 +245,3 @@ def _sample(site: Site, experiment: Experiment, seen: Single) -> tuple[Experimen
     smaller = site.product(np.ascontiguousarray(x[:high]), np.ascontiguousarray(w[:wide]))
     wanted = corner.reshape(output_shape(smaller))
     return smaller, wanted
-
-
-def noise(terms: int) -> Single:
-    """Sums whose every rounding shows, float32 [sums, terms] of float16 numbers."""
-    generator = np.random.Generator(np.random.Philox(terms))
-    plain = generator.standard_normal((_SUMS, terms))
-    large = generator.integers(1024, 2048, (_SUMS, terms)) * generator.choice([-32, 32], (_SUMS, terms))
-    large[:, -1] = np.clip(-large[:, :-1].sum(axis=1), -65504, 65504)
-    mixed = np.where(generator.random((_SUMS, terms)) < 0.3, large, plain)
-    ends = np.tile(np.array([[65504.0], [-65504.0]]), (1, terms))
-    cancelling = np.concatenate([_cancelling(generator, terms), _means(terms)])
-    sums = np.concatenate([plain, np.clip(large, -65504, 65504), mixed, ends, cancelling])
-    return round_to_float16(np.clip(sums, -65504, 65504))
-
-
-@cache
-def telling_means(terms: int) -> Single:
-    """Sums of which a mean by division and one by float32(1 / terms) are stored apart; empty where none was found.
-
-    Float32 numbers at and beside those whose mean is a float16 number, or lies between two.
-    """
-    whole = (terms * np.arange(1024, 4096, dtype=np.int64)).astype(np.float32)  # halves of the mean's ulp
-    sums = np.concatenate([whole, np.nextafter(whole, np.float32(0)), np.nextafter(whole, np.float32(np.inf))])
-    sums = sums * np.float32(2.0**-3)
-    one, other = sums / np.float32(terms), sums * (np.float32(1) / np.float32(terms))
-    ways = (Conversion(), Conversion("toward_zero"))
-    apart = [round_to_float16(one, way) != round_to_float16(other, way) for way in ways]
-    chosen = [sums[each][:: -(-int(each.sum()) // _TELLING) or 1] for each in apart]
-    return np.asarray(np.concatenate(chosen), np.float32)
-
-
-def _means(terms: int) -> Single:
-    """The telling sums as three float16 terms each, which add up exactly in float32."""
-    sums = telling_means(terms) if terms <= _MOST else np.zeros(0, np.float32)
-    rows = np.zeros((sums.size, terms), np.float32)
-    for place in range(3):
-        rows[:, place] = round_to_float16(sums - rows.sum(axis=1, dtype=np.float32), Conversion("toward_zero"))
-    return rows
-
-
-def _cancelling(generator: np.random.Generator, terms: int) -> Single:
-    """Large numbers at a few places that add up to a small one, small numbers elsewhere."""
-    sums = generator.standard_normal((_SUMS, terms))
-    for row in sums:
-        pairs = generator.permutation(terms)[: 2 * max(1, terms // 8)].reshape(-1, 2)
-        size = generator.integers(1024, 2048, len(pairs)) * 32.0
-        row[pairs[:, 0]], row[pairs[:, 1]] = size, -size + generator.integers(-1, 2, len(pairs)) * 32.0
-    return np.asarray(sums, np.float32)
-
-
-def _products(site: Site, shape: Shape) -> list[Experiment]:
-    """Products of arbitrary factors, of which a third add up to little, and sums as for SUM."""
-    generator = np.random.Generator(np.random.Philox(shape.terms))
-    x = generator.standard_normal((shape.rows, shape.terms)).astype(np.float32)
-    w = generator.standard_normal((shape.columns, shape.terms)).astype(np.float32)
-    x[::3, -1] = 1
-    with np.errstate(all="ignore"):
-        w[:, -1] = -(x[0, :-1] * w[:, :-1]).sum(axis=1, dtype=np.float32)
-    return [site.product(x, w), *site.experiments(shape, noise(shape.terms))]
-
-
-def with_bias(site: Site, shape: Shape) -> list[Experiment]:
-    """Products whose bias cancels a large first term, so that its place in the sum shows."""
-    generator = np.random.Generator(np.random.Philox(shape.terms))
-    x = np.ones((shape.rows, shape.terms), np.float32)
-    w = generator.standard_normal((shape.columns, shape.terms)).astype(np.float32)
-    w[:, 0] = generator.integers(1024, 2048, shape.columns) * 32.0
-    return [site.product(x, w, -w[:, 0]), site.product(x[:, ::-1].copy(), w[:, ::-1].copy(), -w[:, 0])]

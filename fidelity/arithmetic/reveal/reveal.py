@@ -15,8 +15,8 @@ from fidelity.arithmetic.reveal.experiment import Inquiry, Laboratory, NotTold, 
 from fidelity.arithmetic.reveal.functions import find_function, find_power
 from fidelity.arithmetic.reveal.products import find_product
 from fidelity.arithmetic.reveal.reductions import find_reduction
+from fidelity.arithmetic.reveal.sight import Lattice
 from fidelity.arithmetic.reveal.softmax import find_softmax
-from fidelity.arithmetic.reveal.survey import Lattice
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
 from fidelity.arithmetic.rules import BINARY, POWER, PRODUCTS, SOFTMAX, SUMS, UNARY, Reduction, Rule
 
