@@ -6,7 +6,7 @@ cancel, and small ones between.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,13 +16,14 @@ from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.reveal.accumulator import MEANS, rule_of
 from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, ask, output_shape, same
+from fidelity.arithmetic.reveal.orders import dealing
 from fidelity.arithmetic.reveal.sites import Shape, Site
 from fidelity.arithmetic.reveal.stress import MOST_TOLD, arbitrary_products, noise, pairs, telling_means
 from fidelity.arithmetic.reveal.survey import Line, Region, Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, predict
 from fidelity.arithmetic.rules import Product, Reduction
 
-_FEWEST = 3
+_FEWEST, _TELLING = 3, 6
 _SUMS, _CORNER = 64, 384
 ABSORBABLE: tuple[Literal["ADD", "SUB", "MUL"], ...] = ("ADD", "SUB", "MUL")
 
@@ -69,12 +70,7 @@ def refine(
         if region.labels
         for terms in _numbers(survey, region, found)
     ]
-    asked = {place: _experiments(survey, place) for place in places}
-    answers = iter((yield from ask([one for place in places for one in asked[place]])))
-    samples = {
-        place: survey.site.merged([_sample(survey.site, one, next(answers)) for one in asked[place]])
-        for place in places
-    }
+    samples = yield from _seen(survey, places)
     found: list[tuple[tuple[int, int], Kept, dict[Place, Options]]] = []
     for each in _flavours(survey.site, kept):
         options = {place: _explaining(survey, place, each, arithmetic, samples[place]) for place in places}
@@ -88,6 +84,24 @@ def refine(
         )
     best = [(each, options) for score, each, options in found if score == most]
     return [each for each, _ in best], {line: _divided(line, regions[line], best[0][1]) for line in regions}
+
+
+def explained_at(
+    survey: Survey, kept: Kept, places: Sequence[Place], arithmetic: Arithmetic
+) -> Inquiry[dict[Place, Options]]:
+    """What explains arbitrary sums at each place."""
+    samples = yield from _seen(survey, places)
+    return {place: _explaining(survey, place, kept, arithmetic, samples[place]) for place in places}
+
+
+def _seen(survey: Survey, places: Sequence[Place]) -> Inquiry[dict[Place, list[tuple[Experiment, Single]]]]:
+    """Arbitrary sums at each place, and what the device made of them."""
+    asked = {place: _experiments(survey, place) for place in places}
+    answers = iter((yield from ask([one for place in places for one in asked[place]])))
+    return {
+        place: survey.site.merged([_sample(survey.site, one, next(answers)) for one in asked[place]])
+        for place in places
+    }
 
 
 def _score(options: Mapping[Place, Options]) -> tuple[int, int]:
@@ -168,11 +182,7 @@ def _explaining(
     # where terms enter as the accumulator holds them, one order is as good as another with the tree
     tree_alone = (site.is_product and not kept.fused) or (site.kind == "SUM" and kept.accumulator.format == "float32")
     plain = [pair for pair in seen if pair[0].before is None]
-    first = sorted(place[1].labels)
-    then = [] if tree_alone else sorted(survey.likely(place[0], place[2]) - place[1].labels)
-    for label in (*first, *then):
-        if left and label in then:
-            break
+    for label in _likeliest_first(survey, place, tree_alone, left):
         for mean in MEANS if site.kind == "MEAN" else MEANS[:1]:
             if left and tree_alone:
                 left[Option(survey.known[label], mean)] = next(iter(left.values()))
@@ -183,6 +193,16 @@ def _explaining(
                 if _complete(taken):
                     left[Option(survey.known[label], mean)] = taken
     return left
+
+
+def _likeliest_first(survey: Survey, place: Place, tree_alone: bool, left: Options) -> Iterator[int]:
+    """The region's orders; while nothing is left, those that explain this shape, then all with its tree."""
+    line, region, terms = place
+    yield from sorted(region.labels)
+    if not left and not tree_alone:
+        yield from sorted(survey.likely(line, terms) - region.labels)
+    if not left and not tree_alone:
+        yield from sorted(survey.variants(region.labels, terms))
 
 
 def _taken(
@@ -219,7 +239,22 @@ def _numbers(survey: Survey, region: Region, regions: Sequence[Region]) -> list[
     if survey.site.kind == "MEAN":
         within = range(max(region.first, _FEWEST), last + 1)
         chosen |= set([terms for terms in within if terms <= MOST_TOLD and telling_means(terms).size][:2])
-    return sorted(chosen)
+    return sorted(chosen | _dealt_apart(survey, region, range(max(region.first, _FEWEST), last + 1)))
+
+
+def _dealt_apart(survey: Survey, region: Region, within: range) -> set[int]:
+    """A few numbers of terms that tell all ways of dealing apart that any number in reach does."""
+    orders = [survey.known[label] for label in sorted(region.labels)]
+    sizes = [terms for terms in within if terms <= MOST_TOLD]
+    chosen: list[int] = []
+    for _ in range(_TELLING if len(orders) > 1 and sizes else 0):
+        told = {tuple(dealing(order, terms) for terms in chosen) for order in orders}
+        more = {terms: len({tuple(dealing(it, at) for at in (*chosen, terms)) for it in orders}) for terms in sizes}
+        best = max(sizes, key=lambda terms: more[terms])
+        if more[best] == len(told):
+            break
+        chosen.append(best)
+    return set(chosen)
 
 
 def _experiments(survey: Survey, place: Place) -> list[Experiment]:

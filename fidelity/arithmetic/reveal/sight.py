@@ -17,11 +17,13 @@ from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.evidence import Findings
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, ask, same
 from fidelity.arithmetic.reveal.masks import Mask, Masks, masks_for
-from fidelity.arithmetic.reveal.orders import SMALL, dealt, matrix_of, orders_of
+from fidelity.arithmetic.reveal.orders import SMALL, dealing, dealt, matrix_of, orders_of
 from fidelity.arithmetic.reveal.questions import battery, expected, words
 from fidelity.arithmetic.reveal.sites import Shape, Site
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, predict
 from fidelity.arithmetic.reveal.tree import Counts, meeting, reveal_tree
+
+_VARIED = 256
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,16 @@ class Sight:
         return frozenset(
             number for number in tried if np.array_equal(expected(self.known[number], shape.terms, most), counts)
         )
+
+    def variants(self, labels: frozenset[int], terms: int) -> frozenset[int]:
+        """Orders with the tree that `labels` have for so many terms, one for each dealing; known from now on."""
+        if not labels or terms > _VARIED:
+            return frozenset()
+        unique: dict[bytes, Order] = {}
+        for order in orders_of(matrix_of(self.known[min(labels)], terms)):
+            unique.setdefault(dealing(order, terms), order)
+        self.known += [order for order in unique.values() if order not in self.known]
+        return frozenset(self.known.index(order) for order in unique.values())
 
     def likely(self, line: tuple[int, int], terms: int) -> frozenset[int]:
         """The known orders that explain the line's next lattice number from `terms` on."""

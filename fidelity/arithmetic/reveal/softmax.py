@@ -46,8 +46,8 @@ def forms() -> tuple[Softmax, ...]:
                 )
             )
         for steps, accumulator, order in product(_STORED, _accumulators(), few_terms(_FEW)):
-            if steps is not None and order not in _three():
-                continue  # rounded powers enter any partial sum as they are
+            if not _enters_changed(steps, accumulator) and order not in _three():
+                continue
             rules.append(
                 Softmax.model_validate(
                     {
@@ -60,6 +60,11 @@ def forms() -> tuple[Softmax, ...]:
                 )
             )
     return tuple(rules)
+
+
+def _enters_changed(steps: Conversion | None, accumulator: Accumulator) -> bool:
+    """Whether powers may be rounded or flushed as they enter a sum: then it shows which share a partial sum."""
+    return accumulator.format != "float32" and (steps is None or accumulator.conversion.subnormals == "flushed")
 
 
 def _accumulators() -> list[Accumulator]:
@@ -182,11 +187,12 @@ def _longer(cores: Sequence[str], shares: Sequence[str], pool: Pool, known: Arit
             continue
         # the order of a wider sum hardly shows in float16 shares: one for each tree is enough
         narrow = core.accumulator.format == "float16"
+        changed = _enters_changed(core.steps, core.accumulator)
         for same_tree in families(_SOME):
             tried = [core.model_copy(update={"order": order}) for order in same_tree]
             if not narrow:
                 yield tried[0]
-            elif any(pool.explained(rule, known) for rule in (tried if core.steps is None else tried[:1])):
+            elif any(pool.explained(rule, known) for rule in (tried if changed else tried[:1])):
                 yield from tried
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.experiment import Inquiry
 from fidelity.arithmetic.reveal.orders import matrix_of
-from fidelity.arithmetic.reveal.refine import Option, Parts, refine
+from fidelity.arithmetic.reveal.refine import Option, Part, Parts, explained_at, refine
 from fidelity.arithmetic.reveal.sites import Shape
 from fidelity.arithmetic.reveal.survey import Line, Region, Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
@@ -46,8 +46,39 @@ def explore(survey: Survey, kept: Sequence[Kept], arithmetic: Arithmetic) -> Inq
     missing = [line for line in lines.values() if line not in regions]
     if missing:
         regions.update((yield from survey.regions(missing)))
-    left, parts = yield from refine(survey, kept, {line: regions[line] for line in lines.values()}, arithmetic)
+    chosen = dict(regions) if not survey.site.is_product else {line: regions[line] for line in lines.values()}
+    left, parts = yield from refine(survey, kept, chosen, arithmetic)
+    if not survey.site.is_product:
+        hidden = yield from _hidden_breaks(survey, left[0], regions, parts, arithmetic)
+        breaks = (tuple(sorted({*breaks[0], *hidden})), breaks[1])
+        lines = _representatives(breaks, regions)
     return Territory(left, lines, parts, *breaks)
+
+
+def _hidden_breaks(
+    survey: Survey, kept: Kept, regions: Regions, parts: Parts, arithmetic: Arithmetic
+) -> Inquiry[set[int]]:
+    """Thresholds on rows between lines that add alike, and yet divide or deal otherwise."""
+    bounds: dict[tuple[Line, int], tuple[int, int]] = {}
+    for low, high in pairwise(sorted(parts)):
+        for terms in survey.ladder:
+            one, other = (_part(parts[line], terms).options for line in (low, high))
+            alike = _at(regions[low], terms).labels & _at(regions[high], terms).labels
+            if one and other and alike and not set(one) & set(other):
+                bounds[low, terms] = (low[0], high[0])
+                break
+    while any(high - low > 1 for low, high in bounds.values()):
+        middles = {key: sum(both) // 2 for key, both in bounds.items() if both[1] - both[0] > 1}
+        places = {key: ((rows, 1), _at(regions[key[0]], key[1]), key[1]) for key, rows in middles.items()}
+        found = yield from explained_at(survey, kept, list(places.values()), arithmetic)
+        for key, rows in middles.items():
+            same = set(found[places[key]]) & set(_part(parts[key[0]], key[1]).options)
+            bounds[key] = (rows, bounds[key][1]) if same else (bounds[key][0], rows)
+    return {high for _, high in bounds.values()}
+
+
+def _part(parts: Sequence[Part], terms: int) -> Part:
+    return [part for part in parts if part.first <= terms][-1]
 
 
 def cases_of(territory: Territory) -> list[tuple[dict[Variable, Range], Option]]:
