@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from fidelity.arithmetic import compiled
 from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import resolve
-from fidelity.devices.local import prepare_job, run_job
+from fidelity.devices.prepare import prepare_job
+from fidelity.devices.run import run_job
 from fidelity.models.input_contract import InputContract
 from fidelity.models.inputs import load_inputs
 from fidelity.tflite.emulation.emulate import Emulator

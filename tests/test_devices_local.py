@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device, DeviceInfo, resolve
 from fidelity.devices.job import Adapter, Job, JobResult, TensorFile
-from fidelity.devices.local import _on_device, load_outputs, run_job
+from fidelity.devices.local import _on_device
 from fidelity.devices.precision_probe import precision_of, probe_model
+from fidelity.devices.run import run_job
 from fidelity.devices.tensor_files import inside, read_tensor, safe_name, write_tensor
 from fidelity.errors import BadInput
 

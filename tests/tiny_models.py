@@ -9,7 +9,7 @@ import numpy as np
 from test_tflite_builder import GraphBuilder, add_and_scale, schema
 
 from fidelity.devices.job import JobResult
-from fidelity.devices.local import Tensors, prepare_job
+from fidelity.devices.prepare import Tensors, prepare_job
 
 X = np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], dtype=np.float32)
 Y = (X + np.float32([1, 2, 3])) * np.float32(0.5)  # what add_and_scale makes of X, without rounding

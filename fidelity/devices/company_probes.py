@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from fidelity.arithmetic.reveal.company.graphs import Company, Node
 from fidelity.arithmetic.reveal.experiment import Refusal, Result
+from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import Precision
-from fidelity.devices.local import load_outputs, prepare_job, run_job
+from fidelity.devices.prepare import prepare_job
+from fidelity.devices.run import run_job
 from fidelity.tflite.build import GraphBuilder
 
 Single = NDArray[np.float32]

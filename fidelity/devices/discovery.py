@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fidelity.devices.drivers import Driver, VulkanDevice, drivers
 from fidelity.errors import BadInput, EnvironmentMissing
@@ -24,12 +25,18 @@ class DeviceInfo(Record):
 
 @dataclass(frozen=True)
 class Device:
-    """A device that a job can be given to: the job's own word, and the worker's environment."""
+    """A device that a job can be given to.
+
+    `job_device` is the job's own word for it, cpu or gpu. A local one has the environment of its
+    executor's process, and which of the two executors that is; a phone has a serial.
+    """
 
     spec: str
     job_device: str
     environment: dict[str, str]
     info: DeviceInfo
+    executor: Literal["worker", "runner"] = "worker"
+    serial: str | None = None
 
 
 def discover() -> tuple[DeviceInfo, ...]:

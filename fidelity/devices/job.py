@@ -13,10 +13,13 @@ from pydantic import Field
 
 from fidelity.record import Figure, Record
 
-Precision = Literal["default", "fp32"]
-"""What is asked of a device. On a GPU `default` is fp16 where the driver has it; on the CPU both
-are the same. fp16 and fp16-with-fp32-accumulation by name need the C runner (Python's GpuOptions
-cannot ask for them in ai-edge-litert 2.3.0)."""
+Precision = Literal["default", "fp16", "fp32", "fp16-accumulate-fp32"]
+"""What is asked of a device. On a GPU `default` is fp16 where the driver has it; on the CPU all are
+fp32. `fp16` and `fp16-accumulate-fp32` by name are for the C runner: Python's GpuOptions cannot ask
+for them (ai-edge-litert 2.3.0)."""
+
+PROBE_LINE = "fidelity: precision probe"
+"""The line of log.txt behind which nothing is about the job's model any more. Every executor writes it."""
 
 PrecisionHad = Literal["fp16", "fp32", "unknown"]
 """What the device really computed in: a driver without fp16 computes fp32 whatever is asked."""
@@ -31,6 +34,8 @@ Status = Literal[
     "crashed",  # the executor died (signal, abort)
     "timeout",  # the executor passed its time limit and was killed
     "out_of_memory",  # the executor passed its memory limit and was killed
+    "transfer_failed",  # a file did not arrive whole: disk full, another hash, a cut transfer
+    "device_lost",  # the device was there and is not any more, or does not answer
 ]
 
 
@@ -53,9 +58,12 @@ class JobInput(Record):
 class Job(Record):
     """What to run. Paths are relative to the job folder; an executor never reads outside it.
 
-    `repeats` >= 1 runs of each input (the first two of an input are compared bit for bit when
-    there are two or more); `determinism_inputs` limits which inputs are repeated (all by default).
-    `timeout_seconds` and `memory_limit_bytes` bound the whole job.
+    Before anything is kept, the first input is run `warmups` times. Then every input is run `repeats`
+    times, or, once it was run twice, until its runs took `repeat_seconds`; the first run's outputs are
+    kept and each later run is compared with it bit for bit. `repeat_only` names the inputs that are
+    repeated (None: all), the others run once. `probe` is a .tflite of one MUL that tells the precision
+    (precision_probe.py); without it a GPU's is unknown. `timeout_seconds` and `memory_limit_bytes`
+    bound the whole job.
     """
 
     model: str
@@ -64,8 +72,11 @@ class Job(Record):
     precision: Precision
     signature: str | None = None
     inputs: tuple[JobInput, ...]
-    repeats: int = 1
+    warmups: int = Field(default=0, ge=0)
+    repeats: int = Field(default=1, ge=1)
+    repeat_seconds: float | None = Field(default=None, gt=0)
     repeat_only: tuple[str, ...] | None = None
+    probe: str | None = None
     threads: int = 2
     timeout_seconds: float = 600.0
     memory_limit_bytes: int | None = None
@@ -99,11 +110,16 @@ class Residency(Record):
 
 
 class RunOutput(Record):
-    """What one input gave: outputs by the signature's output names, and whether repeats agreed."""
+    """What one input gave: outputs by the signature's output names, and whether repeats agreed.
+
+    One figure a run: `seconds` from the call of the runtime until all outputs are read back,
+    `enqueue_seconds` until the call returned, which on a GPU is before the work is done.
+    """
 
     input: str
     tensors: dict[str, TensorFile]
     seconds: tuple[Figure, ...]
+    enqueue_seconds: tuple[Figure, ...] = ()
     deterministic: bool | None = None  # None: run once, so not known
 
 
@@ -117,17 +133,30 @@ class Adapter(Record):
 
 
 class Timing(Record):
-    """Seconds. `first` includes lazy shader compilation; `steady` is the median of later runs."""
+    """Seconds. `first` includes lazy shader compilation; `steady` is the median of later runs.
+
+    `warmup` are the runs before the kept ones, in order; with any, `first` is the first of them.
+    """
 
     compile: Figure
     first: Figure
     steady: Figure | None = None
+    warmup: tuple[Figure, ...] = ()
+
+
+class Thermal(Record):
+    """Degrees Celsius by thermal zone, as /sys/class/thermal tells them, before and after the runs."""
+
+    before: dict[str, Figure]
+    after: dict[str, Figure]
 
 
 class JobResult(Record):
     """What happened. Anything but status `ok` has `error` in one line for a person.
 
     `outputs` holds what was finished before a failure; nothing in it is filled in or repaired.
+    `adapter` and `residency` are not an executor's to tell: the harness reads them from the log,
+    with the runtime's own word, `fully_accelerated`.
     """
 
     status: Status
@@ -136,9 +165,11 @@ class JobResult(Record):
     precision_asked: Precision
     precision_had: PrecisionHad = "unknown"
     adapter: Adapter | None = None
+    fully_accelerated: bool | None = None
     residency: Residency | None = None
     outputs: tuple[RunOutput, ...] = ()
     timing: Timing | None = None
+    thermal: Thermal | None = None
     peak_memory_bytes: int | None = None
     runtime: dict[str, str] = Field(default_factory=dict)
     model_sha256: str

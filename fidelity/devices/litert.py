@@ -95,6 +95,18 @@ def check_inputs(compiled: Compiled, tensors: Mapping[str, NDArray[Any]]) -> Non
             raise BadInput(f"input {name!r}: holds NaN or Inf")
 
 
+@dataclass(frozen=True)
+class Run:
+    """One inference: outputs by name, seconds until all are read back, and until the call returned.
+
+    A GPU's call returns before the work is done.
+    """
+
+    outputs: Tensors
+    seconds: float
+    enqueue_seconds: float
+
+
 class Runner:
     """Buffers of one signature, reused from run to run as an application would."""
 
@@ -105,21 +117,19 @@ class Runner:
         self._given = {name: model.create_input_buffer_by_name(key, name) for name in inputs}
         self._got = {name: model.create_output_buffer_by_name(key, name) for name in self._outputs}
 
-    def run(self, tensors: Mapping[str, NDArray[Any]]) -> tuple[Tensors, float]:
-        """The outputs by name, and the seconds of run and read-back together.
-
-        A GPU run returns before the work is done, so the time without read-back means nothing.
-        """
+    def run(self, tensors: Mapping[str, NDArray[Any]]) -> Run:
+        """One inference with its times; writing the inputs is not in them."""
         for name, array in tensors.items():
             self._given[name].write(np.ascontiguousarray(array))
         started = time.perf_counter()
         self._compiled.model.run_by_name(self._compiled.signature, self._given, self._got)
+        enqueued = time.perf_counter() - started
         outputs = {}
         for name, buffer in self._got.items():
             shape, dtype = self._outputs[name]["shape"], np.dtype(self._outputs[name]["dtype"])
             count = int(np.prod(shape, dtype=np.int64))
             outputs[name] = np.asarray(buffer.read(count, dtype), dtype=dtype).reshape(shape)
-        return outputs, time.perf_counter() - started
+        return Run(outputs, time.perf_counter() - started, enqueued)
 
 
 def runtime_versions() -> dict[str, str]:

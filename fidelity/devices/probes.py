@@ -16,9 +16,11 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from fidelity.arithmetic.reveal.experiment import Experiment, Refusal, Result, output_shape
+from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import JobResult
-from fidelity.devices.local import load_outputs, prepare_job, run_job
+from fidelity.devices.prepare import prepare_job
+from fidelity.devices.run import run_job
 from fidelity.tflite.build import GraphBuilder
 
 Single = NDArray[np.float32]

@@ -8,24 +8,27 @@ goes to result.json, which is written last: without it, the job did not end.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import statistics
 import sys
 from pathlib import Path
 
-from fidelity.devices import litert, runtime_log
+from fidelity.devices import litert
 from fidelity.devices.job import (
+    PROBE_LINE,
     Job,
     JobInput,
     JobResult,
     PrecisionHad,
-    Residency,
     RunOutput,
     Status,
+    Thermal,
     Timing,
 )
-from fidelity.devices.precision_probe import INPUT, precision_of, probe_model
+from fidelity.devices.precision_probe import INPUT, precision_of
+from fidelity.devices.temperatures import temperatures
 from fidelity.devices.tensor_files import inside, read_tensor, safe_name, write_tensor
 from fidelity.errors import BadInput
 from fidelity.tflite.graph import read_graph
@@ -47,13 +50,15 @@ def execute(job: Job, folder: Path) -> JobResult:
     """Run the job in this process. Never raises for what a model, input or device can get wrong."""
     try:
         model = inside(folder, job.model)
-        nodes = len(read_graph(model).main.operators)
+        read_graph(model)
         with model.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != job.model_sha256:
             raise BadInput(f"model {job.model}: sha256 is {digest[:16]}..., the job says {job.model_sha256[:16]}...")
     except BadInput as error:
         return _failed(job, "bad_model", str(error))
+    if job.device != "cpu" and job.precision not in ("default", "fp32"):
+        return _failed(job, "refused", f"Python's runtime cannot be asked for {job.precision}; the C runner can")
     try:
         compiled = litert.compile_model(model, job.device, job.precision, job.threads, job.signature)
     except BadInput as error:
@@ -66,77 +71,92 @@ def execute(job: Job, folder: Path) -> JobResult:
             litert.check_inputs(compiled, tensors)
     except BadInput as error:
         return _failed(job, "bad_input", str(error))
-    return _run(job, folder, compiled, loaded, nodes)
+    return _run(job, folder, compiled, loaded)
 
 
-def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, litert.Tensors], nodes: int) -> JobResult:
+def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, litert.Tensors]) -> JobResult:
     outputs: list[RunOutput] = []
     status: Status = "ok"
     error = None
+    warmup: list[float] = []
+    before = temperatures()
     try:
         runner = litert.Runner(compiled)
+        for tensors in itertools.islice(loaded.values(), 1):
+            warmup += [runner.run(tensors).seconds for _ in range(job.warmups)]
         for name, tensors in loaded.items():
-            twice = job.repeat_only is None or name in job.repeat_only
-            outputs.append(_one(runner, name, tensors, job.repeats if twice else 1, folder))
+            outputs.append(_one(runner, name, tensors, job, folder))
     except (RuntimeError, ValueError) as problem:
         status, error = "run_failed", _one_line(problem)
-    log = runtime_log.read_log(folder / LOG)  # before the probe adds to it
-    passed_over = runtime_log.driver_error(log) if status == "ok" and job.device != "cpu" else None
-    if passed_over is not None:
-        status, error = "run_failed", f"the driver reported an error, and the runtime ran on: {passed_over}"
-    precision = _precision(job)
+    thermal = before and Thermal(before=before, after=temperatures())
     seconds = [value for output in outputs for value in output.seconds]
     timing = None
     if seconds:
-        steady = statistics.median(seconds[1:]) if len(seconds) > 1 else None
-        timing = Timing(compile=compiled.seconds, first=seconds[0], steady=steady)
+        steady = seconds if warmup else seconds[1:]
+        timing = Timing(
+            compile=compiled.seconds,
+            first=(*warmup, *seconds)[0],
+            steady=statistics.median(steady) if steady else None,
+            warmup=tuple(warmup),
+        )
     return JobResult(
         status=status,
         error=error,
         device=job.device,
         precision_asked=job.precision,
-        precision_had=precision,
-        adapter=None if job.device == "cpu" else runtime_log.adapter(log),
-        residency=_residency(job, compiled, log, nodes),
+        precision_had=_precision(job, folder),
+        fully_accelerated=compiled.on_device_alone and bool(compiled.model.is_fully_accelerated()),
         outputs=tuple(outputs),
         timing=timing,
+        thermal=thermal or None,
         peak_memory_bytes=_peak_memory(),
         runtime=litert.runtime_versions(),
         model_sha256=job.model_sha256,
     )
 
 
-def _one(runner: litert.Runner, name: str, tensors: litert.Tensors, repeats: int, folder: Path) -> RunOutput:
-    """Run one input `repeats` times; the first run's outputs are kept, later ones compared with it."""
-    first, seconds = runner.run(tensors)
-    times = [seconds]
+def _one(runner: litert.Runner, name: str, tensors: litert.Tensors, job: Job, folder: Path) -> RunOutput:
+    """Run one input as often as the job says; the first run's outputs are kept, later ones compared with it."""
+    first = runner.run(tensors)
+    runs = [first]
     same = None
-    for _ in range(repeats - 1):
-        again, seconds = runner.run(tensors)
-        times.append(seconds)
-        same = (same is not False) and all(again[key].tobytes() == first[key].tobytes() for key in first)
+    often = job.repeats if job.repeat_only is None or name in job.repeat_only else 1
+    while len(runs) < often and not (len(runs) > 1 and _long_enough(job, runs)):
+        again = runner.run(tensors)
+        runs.append(litert.Run({}, again.seconds, again.enqueue_seconds))
+        equal = all(again.outputs[key].tobytes() == first.outputs[key].tobytes() for key in first.outputs)
+        same = (same is not False) and equal
     stored = {
-        key: write_tensor(folder, f"{OUTPUTS}/{safe_name(f'{name}/{key}')}.raw", array) for key, array in first.items()
+        key: write_tensor(folder, f"{OUTPUTS}/{safe_name(f'{name}/{key}')}.raw", array)
+        for key, array in first.outputs.items()
     }
-    return RunOutput(input=name, tensors=stored, seconds=tuple(times), deterministic=same)
+    return RunOutput(
+        input=name,
+        tensors=stored,
+        seconds=tuple(run.seconds for run in runs),
+        enqueue_seconds=tuple(run.enqueue_seconds for run in runs),
+        deterministic=same,
+    )
 
 
-def _residency(job: Job, compiled: litert.Compiled, log: str, nodes: int) -> Residency | None:
-    if job.device == "cpu":
-        return Residency(nodes_on_device=nodes, nodes_total=nodes, partitions=1, source="the host CPU runs every node")
-    accelerated = compiled.on_device_alone and bool(compiled.model.is_fully_accelerated())
-    return runtime_log.residency(log, nodes, fully_accelerated=accelerated)
+def _long_enough(job: Job, runs: list[litert.Run]) -> bool:
+    return job.repeat_seconds is not None and sum(run.seconds for run in runs) >= job.repeat_seconds
 
 
-def _precision(job: Job) -> PrecisionHad:
+def _precision(job: Job, folder: Path) -> PrecisionHad:
     """What the same device with the same options makes of the probe; unknown when it cannot run it."""
     if job.device == "cpu":
         return "fp32"
+    if job.probe is None:
+        return "unknown"
+    sys.stderr.write(f"{PROBE_LINE}\n")
+    sys.stderr.flush()
     try:
-        compiled = litert.compile_model(probe_model(), job.device, job.precision, job.threads, None)
+        probe = inside(folder, job.probe).read_bytes()
+        compiled = litert.compile_model(probe, job.device, job.precision, job.threads, None)
         (name,), (output,) = litert.details(compiled)
-        return precision_of(litert.Runner(compiled).run({name: INPUT})[0][output])
-    except (RuntimeError, ValueError, BadInput):
+        return precision_of(litert.Runner(compiled).run({name: INPUT}).outputs[output])
+    except (RuntimeError, ValueError, OSError, BadInput):
         return "unknown"
 
 

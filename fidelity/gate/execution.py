@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.cache import Cache
+from fidelity.devices.believing import JOB, load_outputs
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import Job, JobResult
-from fidelity.devices.local import JOB, load_outputs, prepare_job, run_job
+from fidelity.devices.prepare import prepare_job
+from fidelity.devices.run import run_job
 from fidelity.gate.config import RunPlan
 from fidelity.tflite.manifest import read_manifest
 

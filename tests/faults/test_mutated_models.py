@@ -12,8 +12,9 @@ import pytest
 
 from fidelity.devices.discovery import resolve
 from fidelity.devices.job import JobResult
-from fidelity.devices.local import prepare_job, run_job
 from fidelity.devices.precision_probe import INPUT, probe_model
+from fidelity.devices.prepare import prepare_job
+from fidelity.devices.run import run_job
 from fidelity.models.counter_random import uniform_integers
 
 MUTANTS = 200

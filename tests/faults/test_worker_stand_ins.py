@@ -22,9 +22,10 @@ import psutil
 import pytest
 
 from fidelity.devices import local
+from fidelity.devices.believing import read_result
 from fidelity.devices.discovery import resolve
 from fidelity.devices.job import Job, JobResult
-from fidelity.devices.local import _read_result, run_job
+from fidelity.devices.run import run_job
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_tflite_builder import add_and_scale
@@ -138,7 +139,7 @@ def judged(job: Job, folder: Path, content: bytes | dict[str, Any]) -> JobResult
     """What the harness makes of a result.json of this content."""
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     (folder / "result.json").write_bytes(data)
-    return _read_result(job, folder, 0)
+    return read_result(job, folder, "ended with code 0")
 
 
 GARBAGE = {
@@ -175,7 +176,7 @@ def test_a_huge_result_is_not_read(tmp_path: Path) -> None:
     job, folder, _ = finished(tmp_path)
     with (folder / "result.json").open("wb") as stream:
         stream.truncate(8 << 30)  # sparse
-    result = _read_result(job, folder, 0)
+    result = read_result(job, folder, "ended with code 0")
     assert result.status == "crashed"
     assert "larger than 64 MiB" in one_line(result)
 

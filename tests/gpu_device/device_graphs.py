@@ -13,8 +13,9 @@ from tiny_models import job_folder
 
 from fidelity.arithmetic.float16 import round_to_float16
 from fidelity.arithmetic.profile import Profile
+from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device
-from fidelity.devices.local import load_outputs, run_job
+from fidelity.devices.run import run_job
 from fidelity.tflite.build import GraphBuilder
 from fidelity.tflite.emulation.emulate import Emulator
 from fidelity.tflite.graph import read_graph

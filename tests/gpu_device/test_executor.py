@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device, discover, resolve
 from fidelity.devices.job import JobResult, Precision
-from fidelity.devices.local import load_outputs, run_job
+from fidelity.devices.run import run_job
 from fidelity.errors import BadInput, EnvironmentMissing
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

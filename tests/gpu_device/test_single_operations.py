@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from fidelity.arithmetic.float16 import round_to_float16
 from fidelity.compare.tolerance import accumulation_tolerance, excess
+from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device
-from fidelity.devices.local import load_outputs, run_job
+from fidelity.devices.run import run_job
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from ai_edge_litert import schema_py_generated as schema
