@@ -23,6 +23,7 @@ from fidelity.errors import EnvironmentMissing
 from fidelity.record import canonical_json
 
 _TOOLS = ("ai-edge-litert", "ai-edge-quantizer", "litert-torch", "numpy", "timm", "torch")
+_SOURCES = (".py", ".c", ".h")
 
 
 class Cache:
@@ -72,10 +73,10 @@ def tool_versions() -> dict[str, str]:
 
 @once
 def code_sha256() -> str:
-    """One hash over every Python file of this package."""
+    """One hash over every source file of this package, Python and C."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(each for each in root.rglob("*") if each.suffix in _SOURCES):
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,8 @@
-"""Large files: a second name instead of a second copy, where the file system can."""
+"""Large files: their hash, and a second name instead of a second copy where the file system can."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -20,3 +21,9 @@ def link_or_copy(source: Path, target: Path) -> None:
         except OSError as error:
             target.unlink(missing_ok=True)
             raise EnvironmentMissing(f"{target}: cannot be written: {error.strerror}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's content, in constant memory. Raises OSError when it cannot be read."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

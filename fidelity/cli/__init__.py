@@ -7,6 +7,7 @@ import sys
 import typer
 
 from fidelity.cli.artefact import audit, convert
+from fidelity.cli.bench import bench
 from fidelity.cli.devices import devices, run
 from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (prove, convert, audit, predict, run, devices, compare, gate, reveal):
+for verb in (prove, convert, audit, predict, run, devices, compare, gate, bench, reveal):
     app.command()(verb)
 app.add_typer(golden, name="golden")
 

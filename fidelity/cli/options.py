@@ -24,10 +24,16 @@ Weights = Annotated[
 Rewrites = Annotated[str, typer.Option(help="all, none, or a list: split_qkv,rotate_half,...")]
 Images = Annotated[Path, typer.Option(help="Folder of photographs with a provenance.json.")]
 Inputs = Annotated[str | None, typer.Option(help="Only these inputs, by name: astronaut,black")]
-Device = Annotated[str, typer.Option(help="cpu, gpu or gpu:<adapter>")]
+Device = Annotated[str, typer.Option(help="cpu, gpu, gpu:<adapter>, android:<serial> or android:<serial>/cpu")]
+Devices = Annotated[
+    list[str] | None, typer.Option("--device", help="cpu, gpu, gpu:<adapter>, android:<serial>[/cpu]; may be repeated")
+]
 Artefact = Annotated[Path, typer.Argument(help="A .tflite file.", metavar="FILE")]
 ArtefactDtype = Annotated[Literal["float32", "float16"], typer.Option("--weights-dtype")]
-Precision = Annotated[Literal["default", "fp32"], typer.Option(help="default is fp16 where the GPU has it")]
+Precision = Annotated[
+    Literal["default", "fp16", "fp32", "fp16-accumulate-fp32"],
+    typer.Option(help="default is fp16 where the GPU has it"),
+]
 
 IMAGES = Path("golden/images")
 

@@ -103,13 +103,20 @@ class RunLimits(Record):
     limits: Limits
 
 
+class BenchLimits(Record):
+    """What `fidelity bench --baseline` holds a device to."""
+
+    median_regression: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
 class Policy(Record):
-    """A whole policy. A kind of run that it does not list cannot pass."""
+    """A whole policy. A kind of run that it does not list cannot pass; without `bench`, no time fails."""
 
     name: Annotated[str, Field(min_length=1)]
     require: Requirements
     every_run: Limits
     runs: tuple[RunLimits, ...]
+    bench: BenchLimits | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

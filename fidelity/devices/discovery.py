@@ -38,6 +38,11 @@ class Device:
     executor: Literal["worker", "runner"] = "worker"
     serial: str | None = None
 
+    @property
+    def queue(self) -> str:
+        """What cannot be used by two jobs at once: this machine, or one phone."""
+        return "here" if self.serial is None else self.serial
+
 
 def discover() -> tuple[DeviceInfo, ...]:
     """The CPU, and every GPU adapter, hardware before software; a line with the reason where none."""

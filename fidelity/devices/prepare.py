@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fidelity.devices.believing import JOB
 from fidelity.devices.job import Job, JobInput, Precision
 from fidelity.devices.precision_probe import probe_model
 from fidelity.devices.tensor_files import safe_name, write_tensor
-from fidelity.files import link_or_copy
+from fidelity.files import file_sha256, link_or_copy
 
 Tensors = Mapping[str, NDArray[Any]]
 PROBE = "probe.tflite"
@@ -45,8 +44,6 @@ def prepare_job(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PROBE).write_bytes(probe_model())
     link_or_copy(model, folder / "model.tflite")
-    with model.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     stored = [
         JobInput(
             name=name,
@@ -59,7 +56,7 @@ def prepare_job(
     ]
     job = Job(
         model="model.tflite",
-        model_sha256=digest,
+        model_sha256=file_sha256(model),
         device=device,
         precision=precision,
         signature=signature,

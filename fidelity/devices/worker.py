@@ -7,7 +7,6 @@ goes to result.json, which is written last: without it, the job did not end.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import re
@@ -31,6 +30,7 @@ from fidelity.devices.precision_probe import INPUT, precision_of
 from fidelity.devices.temperatures import temperatures
 from fidelity.devices.tensor_files import inside, read_tensor, safe_name, write_tensor
 from fidelity.errors import BadInput
+from fidelity.files import file_sha256
 from fidelity.tflite.graph import read_graph
 
 LOG = "log.txt"
@@ -51,8 +51,7 @@ def execute(job: Job, folder: Path) -> JobResult:
     try:
         model = inside(folder, job.model)
         read_graph(model)
-        with model.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_sha256(model)
         if digest != job.model_sha256:
             raise BadInput(f"model {job.model}: sha256 is {digest[:16]}..., the job says {job.model_sha256[:16]}...")
     except BadInput as error:

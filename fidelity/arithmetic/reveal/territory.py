@@ -11,7 +11,7 @@ import numpy as np
 
 from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.reveal.canonical import Kept
-from fidelity.arithmetic.reveal.experiment import Inquiry
+from fidelity.arithmetic.reveal.experiment import Inquiry, NotTold
 from fidelity.arithmetic.reveal.orders import matrix_of
 from fidelity.arithmetic.reveal.refine import Option, Part, Parts, explained_at, refine
 from fidelity.arithmetic.reveal.sites import Shape
@@ -52,7 +52,19 @@ def explore(survey: Survey, kept: Sequence[Kept], arithmetic: Arithmetic) -> Inq
         hidden = yield from _hidden_breaks(survey, left[0], regions, parts, arithmetic)
         breaks = (tuple(sorted({*breaks[0], *hidden})), breaks[1])
         lines = _representatives(breaks, regions)
+        parts = {**parts, **(yield from _new_lines(survey, left[0], [it for it in lines.values() if it not in parts]))}
     return Territory(left, lines, parts, *breaks)
+
+
+def _new_lines(survey: Survey, kept: Kept, lines: Sequence[Line]) -> Inquiry[Parts]:
+    """The parts of lines that lie between two thresholds, where the lattice has none."""
+    if not lines:
+        return {}
+    regions = yield from survey.regions(lines)
+    try:
+        return (yield from refine(survey, [kept], regions, survey.arithmetic))[1]
+    except NotTold:
+        return {line: (Part(1, {}),) for line in lines}
 
 
 def _hidden_breaks(
