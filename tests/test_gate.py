@@ -170,11 +170,35 @@ def test_a_wrong_configuration_names_the_field(tmp_path: Path, text: str, words:
 def test_the_command_line_overrides_the_configuration() -> None:
     built_in = load_config(None)
     assert built_in.artefact is not None
-    other = overridden(built_in, {"rewrites": "none", "seed": None}, None, "gpu:llvmpipe")
+    other = overridden(built_in, {"rewrites": "none", "seed": None}, None, ["gpu:llvmpipe"])
     assert (other.rewrites, other.seed, other.artefact) == ("none", 0, None)
     assert [plan.device for plan in other.runs] == ["gpu:llvmpipe", "gpu:llvmpipe"]
-    with pytest.raises(BadInput, match="no run on"):
-        overridden(built_in, {}, None, "android:1")
+    cpu_alone = overridden(built_in, {}, None, ["cpu"])
+    with pytest.raises(BadInput, match="no run on a GPU"):
+        overridden(cpu_alone, {}, None, ["android:1"])
+
+
+def test_every_device_asked_for_makes_every_run_of_its_kind() -> None:
+    built_in = load_config(None)
+    phones = overridden(built_in, {}, None, ["android:one", "android:two", "android:one/cpu", "android:one"])
+    labels = {plan.label: (plan.device, plan.worst_of) for plan in phones.runs}
+    assert labels == {
+        "gpu fp16 android:one": ("android:one", None),
+        "gpu fp32 android:one": ("android:one", "gpu fp16 android:one"),
+        "gpu fp16 android:two": ("android:two", None),
+        "gpu fp32 android:two": ("android:two", "gpu fp16 android:two"),
+        "cpu float32": ("android:one/cpu", None),
+        "cpu float16": ("android:one/cpu", None),
+    }
+    type(built_in).model_validate(phones.model_dump())  # labels and worst_of still fit
+
+
+def test_labels_that_make_one_folder_name_are_refused(tmp_path: Path) -> None:
+    run_text = '[[runs]]\nlabel = "{}"\ndevice = "cpu"\nweights_dtype = "float32"\n'
+    path = tmp_path / "gate.toml"
+    path.write_text('source = "timm:x"\n' + run_text.format("a b") + run_text.format("a-b"))
+    with pytest.raises(BadInput, match="one folder name"):
+        load_config(path)
 
 
 @pytest.fixture(scope="module")

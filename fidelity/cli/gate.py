@@ -30,7 +30,9 @@ def gate(
     source: Annotated[str | None, typer.Option(help="Override the configuration's source.")] = None,
     weights: Annotated[str | None, typer.Option(help="Override its weights.")] = None,
     rewrites: Annotated[str | None, typer.Option(help="Override its rewrites.")] = None,
-    device: Annotated[str | None, typer.Option(help="Only the runs on this kind of device.")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="Only runs on such devices, and on each of them; may be repeated.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="Override its folder of photographs.")] = None,
     inputs: o.Inputs = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Override its seed.")] = None,
@@ -62,7 +64,7 @@ def gate(
             "seed": seed,
             "only": o.names(inputs),
         }
-        chosen: GateConfig = overridden(load_config(config), changes, images, device)
+        chosen: GateConfig = overridden(load_config(config), changes, images, device or None)
         arithmetic = given_profile(profile)
         report, folder = gate_whole(
             chosen, limits, output, Cache(cache), session.reporter, ablate=ablate, profile=arithmetic

@@ -9,6 +9,7 @@ from fidelity.devices.drivers import Driver, VulkanDevice, drivers
 from fidelity.errors import BadInput, EnvironmentMissing
 from fidelity.record import Record
 
+CPU_OF_PHONE = "/cpu"
 MEND = "run: make software-gpu (or python -m fidelity.devices.install_software_gpu)"
 
 
@@ -42,6 +43,11 @@ class Device:
     def queue(self) -> str:
         """What cannot be used by two jobs at once: this machine, or one phone."""
         return "here" if self.serial is None else self.serial
+
+
+def on_cpu(spec: str) -> bool:
+    """Whether a device's word means a CPU: this machine's, or a phone's own."""
+    return spec == "cpu" or spec.endswith(CPU_OF_PHONE)
 
 
 def discover() -> tuple[DeviceInfo, ...]:

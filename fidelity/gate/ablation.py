@@ -10,8 +10,8 @@ from fidelity.gate.artefacts import make_artefact
 from fidelity.gate.config import GateConfig, RunPlan
 from fidelity.gate.evidence import load_truth
 from fidelity.gate.execution import execute
-from fidelity.gate.gate import Bench
 from fidelity.gate.judging import Truth, judged, only_output
+from fidelity.gate.workbench import Bench
 from fidelity.models.subject import Subject
 from fidelity.report.document import Ablation, DeviceRun
 from fidelity.tflite.manifest import read_manifest

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from fidelity.devices.discovery import on_cpu
 from fidelity.devices.job import Precision
 from fidelity.errors import BadInput
 from fidelity.record import Record, describe
@@ -65,8 +66,8 @@ class GateConfig(Record):
     def _labels(cls, runs: tuple[RunPlan, ...]) -> tuple[RunPlan, ...]:
         seen: list[str] = []
         for run in runs:
-            if run.label in seen:
-                raise ValueError(f"two runs are called {run.label!r}")
+            if folder_name(run.label) in map(folder_name, seen):
+                raise ValueError(f"two runs are called {run.label!r}, or have names that make one folder name")
             if run.worst_of is not None and run.worst_of not in seen:
                 raise ValueError(f"run {run.label!r}: worst_of names no earlier run: {run.worst_of!r}")
             seen.append(run.label)
@@ -92,21 +93,44 @@ def load_config(path: Path | None) -> GateConfig:
         raise BadInput(f"configuration {name}: {describe(error)}") from error
 
 
-def overridden(config: GateConfig, changes: Mapping[str, Any], images: Path | None, device: str | None) -> GateConfig:
+def overridden(
+    config: GateConfig, changes: Mapping[str, Any], images: Path | None, devices: Sequence[str] | None
+) -> GateConfig:
     """The configuration with options of the command line in place of its own.
 
     Another source, weights or rewrites make another artefact, so the configured size no longer
-    applies to it. `device` keeps the runs on that kind of device alone, and asks it of them.
+    applies to it. With `devices`, the runs on those kinds of devices alone are kept, and each is made on
+    every device of its kind. Raises BadInput for a device of a kind that the configuration has no run on.
     """
     given = {key: value for key, value in changes.items() if value is not None}
     if images is not None:
         given["images"] = str(images)
     if {"source", "rewrites"} & set(given):
         given["artefact"] = None
-    if device is not None:
-        family = device.partition(":")[0]
-        runs = tuple(run.model_copy(update={"device": device}) for run in config.runs if run.device == family)
-        if not runs:
-            raise BadInput(f"device {device!r}: the configuration has no run on {family or 'it'}")
-        given["runs"] = runs
+    if devices is not None:
+        given["runs"] = tuple(run for device in dict.fromkeys(devices) for run in _runs_on(device, config, devices))
     return config.model_copy(update=given)
+
+
+def _runs_on(device: str, config: GateConfig, devices: Sequence[str]) -> list[RunPlan]:
+    """The configured runs of a device's kind, asked of it; its name in the label where it is not the only one."""
+    kind = [other for other in dict.fromkeys(devices) if on_cpu(other) == on_cpu(device)]
+    runs = [run for run in config.runs if on_cpu(run.device) == on_cpu(device)]
+    if not runs:
+        raise BadInput(f"device {device!r}: the configuration has no run on a {'CPU' if on_cpu(device) else 'GPU'}")
+    suffix = f" {device}" if len(kind) > 1 else ""
+    return [
+        run.model_copy(
+            update={
+                "device": device,
+                "label": run.label + suffix,
+                "worst_of": run.worst_of and run.worst_of + suffix,
+            }
+        )
+        for run in runs
+    ]
+
+
+def folder_name(label: str) -> str:
+    """A run label as a folder name."""
+    return "".join(char if char.isalnum() else "-" for char in label.lower())

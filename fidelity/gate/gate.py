@@ -8,24 +8,18 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from fidelity.arithmetic.profile import Profile
-from fidelity.cache import Cache, tool_versions
-from fidelity.compare.policy import Policy
-from fidelity.devices.discovery import Device, resolve
-from fidelity.errors import EnvironmentMissing
+from fidelity.cache import tool_versions
 from fidelity.files import link_or_copy
 from fidelity.gate.artefacts import make_artefact
-from fidelity.gate.config import GateConfig, RunPlan
+from fidelity.gate.config import GateConfig
 from fidelity.gate.evidence import Embeddings, load_truth, store_truth
-from fidelity.gate.execution import Execution, execute, keep
 from fidelity.gate.expecting import Forecasts, profile_for
-from fidelity.gate.judging import Truth, cpu_outputs, jobs_folder, judged, only_output, worst_inputs
+from fidelity.gate.judging import cpu_outputs, judged
 from fidelity.gate.predicting import Against
 from fidelity.gate.reasons import (
     artefact_reasons,
@@ -35,28 +29,16 @@ from fidelity.gate.reasons import (
     proof_reasons,
     run_reasons,
 )
+from fidelity.gate.running import ran, truth_about
+from fidelity.gate.workbench import Bench
 from fidelity.models.subject import Subject, normalised
-from fidelity.progress import Reporter
-from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, NotTested, PredictionReport, RunInfo
+from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, PredictionReport, RunInfo
 from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import audit
 from fidelity.tflite.manifest import WeightsDtype, read_manifest
 
 if TYPE_CHECKING:
     from fidelity.rewrites.contract import Rewrite
-
-
-@dataclass
-class Bench:
-    """What the stages of one gate share: where to work, what to tell, what was done so far."""
-
-    folder: Path
-    cache: Cache
-    reporter: Reporter
-    policy: Policy
-    profile: Profile | None = None  # given by hand; None: that of the device, where it is known
-    executions: dict[str, Execution] = field(default_factory=dict)
-    plans: dict[str, RunPlan] = field(default_factory=dict)
 
 
 def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], bench: Bench) -> GateReport:
@@ -135,42 +117,6 @@ def made(
     return tuple(reports), paths
 
 
-def ran(
-    config: GateConfig,
-    subject: Subject,
-    artefacts: Mapping[WeightsDtype, Path],
-    truth: Embeddings,
-    bench: Bench,
-) -> tuple[tuple[DeviceRun, ...], tuple[NotTested, ...]]:
-    """Every configured run, judged; a run whose device is missing is told, and the next one made."""
-    runs: dict[str, DeviceRun] = {}
-    missing: list[NotTested] = []
-    with bench.reporter.stage("run", len(config.runs)) as step:
-        for plan in config.runs:
-            device = device_or_reason(plan)
-            if isinstance(device, str):
-                missing.append(NotTested(label=plan.label, device=plan.device, reason=device))
-                continue
-            if plan.worst_of is not None and plan.worst_of not in runs:
-                reason = f"needs the worst inputs of {plan.worst_of!r}, which was not run"
-                missing.append(NotTested(label=plan.label, device=plan.device, reason=reason))
-                continue
-            names = worst_inputs(runs[plan.worst_of], plan.worst or 1) if plan.worst_of else None
-            inputs = subject.inputs.only(names) if names else subject.inputs
-            execution = execute(artefacts[plan.weights_dtype], device, plan, inputs.arrays, bench.cache, step)
-            keep(execution, jobs_folder(bench.folder, plan.label))
-            cpu = cpu_outputs(bench.executions, bench.plans, plan)
-            known = truth_about(artefacts[plan.weights_dtype], truth, subject)
-            runs[plan.label] = judged(plan, execution, known, bench.policy, cpu)
-            bench.executions[plan.label], bench.plans[plan.label] = execution, plan
-    return tuple(runs.values()), tuple(missing)
-
-
-def truth_about(artefact: Path, truth: Embeddings, subject: Subject) -> Truth:
-    """The truth under the name that the artefact gives its output."""
-    return Truth(truth, only_output(read_manifest(artefact).contract), subject.inputs.photographs)
-
-
 def expected(
     runs: Sequence[DeviceRun],
     subject: Subject,
@@ -196,14 +142,6 @@ def expected(
             known = truth_about(artefact, truth, subject)
             judged_runs.append(judged(plan, execution, known, bench.policy, cpu, predicted) if predicted else run)
     return tuple(judged_runs), forecasts.reports()
-
-
-def device_or_reason(plan: RunPlan) -> Device | str:
-    """The device of a run, or why it is not here."""
-    try:
-        return resolve(plan.device)
-    except EnvironmentMissing as error:
-        return str(error)
 
 
 def run_info(bench: Bench) -> RunInfo:

@@ -15,8 +15,9 @@ from fidelity.compare.judgement import Finding
 from fidelity.compare.policy import Policy
 from fidelity.compare.run_facts import run_facts
 from fidelity.compare.verdict import identical_to_cpu, judge
+from fidelity.devices.discovery import on_cpu
 from fidelity.errors import BadInput
-from fidelity.gate.config import RunPlan
+from fidelity.gate.config import RunPlan, folder_name
 from fidelity.gate.execution import Execution
 from fidelity.predict.predicted import Predicted
 from fidelity.report.document import DeviceRun
@@ -55,7 +56,7 @@ def judged(
     comparison = compare(execution.outputs, truth.outputs, truth.photographs, asked=asked)
     expectation = predicted.of(execution.outputs, truth.outputs, asked) if predicted is not None else None
     also: tuple[Finding, ...] = ()
-    if plan.device != "cpu" and cpu is not None:
+    if not on_cpu(plan.device) and cpu is not None:
         also = identical_to_cpu(cpu, execution.outputs)
     facts = run_facts(execution.job, execution.result, plan.weights_dtype)
     return DeviceRun(
@@ -78,15 +79,10 @@ def worst_inputs(run: DeviceRun, count: int) -> tuple[str, ...]:
     return tuple(sorted(error, key=lambda name: (-error[name], name))[:count])
 
 
-def folder_name(label: str) -> str:
-    """A run label as a folder name."""
-    return "".join(char if char.isalnum() else "-" for char in label.lower())
-
-
 def cpu_outputs(executions: Mapping[str, Execution], plans: Mapping[str, RunPlan], plan: RunPlan) -> Outputs | None:
     """Outputs of the same artefact on the CPU, from an earlier run of this gate."""
     for label, execution in executions.items():
-        if plans[label].device == "cpu" and plans[label].weights_dtype == plan.weights_dtype:
+        if on_cpu(plans[label].device) and plans[label].weights_dtype == plan.weights_dtype:
             return execution.outputs
     return None
 

@@ -13,10 +13,11 @@ from fidelity.gate.config import GateConfig, RunPlan
 from fidelity.gate.evidence import Embeddings, load_truth, store_truth
 from fidelity.gate.execution import Execution, keep, read_execution
 from fidelity.gate.expecting import stored_for, stored_predictions
-from fidelity.gate.gate import Bench, run_gate, run_info
+from fidelity.gate.gate import run_gate, run_info
 from fidelity.gate.judging import Truth, cpu_outputs, jobs_folder, judged, only_output
 from fidelity.gate.reasons import headline, prediction_reasons, run_reasons
 from fidelity.gate.run_folder import new_run, stored_run
+from fidelity.gate.workbench import Bench
 from fidelity.predict.predicted import Predicted
 from fidelity.progress import Reporter
 from fidelity.report.document import DeviceRun, GateReport, PredictionReport
