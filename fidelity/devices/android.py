@@ -62,8 +62,8 @@ def run_android_job(folder: Path, serial: str, *, adapter: Adapter | None = None
         if found == job.model_sha256:
             result = _with_adapter(_twice(job, folder, phone, files), job, adapter)
         else:
-            error = f"model {job.model}: sha256 is {found[:16]}..., the job says {job.model_sha256[:16]}..."
-            result = no_result(job, "bad_model", error)
+            told = f"sha256 is {found[:16]}..., the job says {job.model_sha256[:16]}..."
+            result = no_result(job, "bad_model", f"model {job.model}: {told}")
     remove(folder / RESULT)
     result.write(folder / RESULT)
     return result
