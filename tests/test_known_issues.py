@@ -166,7 +166,7 @@ def test_examine_tells_who_was_examined_and_what_is_done() -> None:
     assert (result.device, result.runtime, result.judgement) == ("host CPU (XNNPACK)", "2.3.0", "not testable")
 
 
-def test_the_summary_is_one_line_a_device() -> None:
+def test_the_summary_is_one_line_an_issue_that_is_not_absent() -> None:
     def made(number: str, judgement: Any, evidence: str) -> KnownIssueResult:
         return KnownIssueResult(
             number=number,
@@ -180,6 +180,6 @@ def test_the_summary_is_one_line_a_device() -> None:
 
     results = (made("#1", "shown", "inf"), made("#2", "absent", "right"), made("#3", "not testable", "refused"))
     assert summary(results) == (
-        "known issues of llvmpipe, runtime 2.3.0: #1 shown: inf; #3 not testable: refused; absent: #2"
+        "known issues of llvmpipe, runtime 2.3.0:\n  #1 shown: inf\n  #3 not testable: refused\n  absent: #2"
     )
     assert summary(()) == "known issues: none tried"

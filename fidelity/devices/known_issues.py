@@ -134,11 +134,10 @@ def _asked(trials: tuple[Trial, ...], device: Device, folder: Path, run: Run) ->
 
 
 def summary(results: tuple[KnownIssueResult, ...]) -> str:
-    """One line a device: what it is, which runtime, every issue that it shows or that cannot be told, and the rest."""
+    """What a device was found to be: a line for each issue that it shows or that cannot be told, one for the rest."""
     if not results:
         return "known issues: none tried"
-    first = results[0]
     told = [f"{r.number} {r.judgement}: {r.evidence}" for r in results if r.judgement != "absent"]
     absent = [r.number for r in results if r.judgement == "absent"]
     told += [f"absent: {', '.join(absent)}"] if absent else []
-    return f"known issues of {first.device}, runtime {first.runtime}: {'; '.join(told)}"
+    return "\n  ".join([f"known issues of {results[0].device}, runtime {results[0].runtime}:", *told])
