@@ -34,7 +34,7 @@ _RUN = r"""
 cd "$1/jobs/$2" || exit 1
 runtime="$1/runtimes/$3"
 export LD_LIBRARY_PATH="$runtime${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-timeout -s KILL "$4" "$runtime/fidelity-runner" . --runtime "$runtime" > /dev/null 2> runner.txt
+timeout -s KILL "$4" "$runtime/fidelity-runner" . --runtime "$runtime" < /dev/null > /dev/null 2> runner.txt
 echo "code $?"
 head -c 2000 runner.txt
 echo
