@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contract_models import TERMS, long_product
+from contract_models import EVERY_KIND, TERMS, long_product
 from targets import Target
 from tiny_models import overflowing, refused, resident
 
