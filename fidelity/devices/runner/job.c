@@ -86,7 +86,7 @@ static bool get_seconds(const struct place *place, const char *name, double *sec
         *seconds = 1e300;
         return true;
     }
-    if (value->kind != JSON_NUMBER)
+    if (value->kind != JSON_NUMBER || value->too_large)
         return wrong(place, name, "a number expected");
     *seconds = value->number;
     return true;

@@ -159,6 +159,7 @@ static bool read_number(struct reader *reader, struct json *value)
         return wrong(reader, "a number past the largest double");
     errno = 0;
     value->integer = value->whole ? strtoll(from, NULL, 10) : 0;
+    value->too_large = value->integer > 999999999999999999 || value->integer < -999999999999999999;
     value->whole = value->whole && errno == 0;
     return true;
 }

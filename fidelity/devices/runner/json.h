@@ -17,6 +17,7 @@ enum json_kind { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_TEXT, JSON_
 struct json {
     enum json_kind kind;
     bool whole;        /* a number without fraction and exponent that int64 holds: `integer` */
+    bool too_large;    /* a whole number of more than 18 digits: Python's reader takes it for no float */
     const char *key;   /* of a member of an object, else NULL */
     const char *text;  /* of a JSON_TEXT */
     double number;     /* of a JSON_NUMBER, finite */
