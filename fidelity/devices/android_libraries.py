@@ -165,8 +165,10 @@ def _fetch(source: str, path: Path, expected: str | None) -> str:
     """Put `source` at `path`, whole and checked, or leave `path` as it was. Its checksum."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _open(source) as (stream, size), part.open("wb") as target:
+        with _writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            target = part.open("wb")
+        with target, _open(source) as (stream, size):
             digest = _copy(stream, target, source, size)
         if expected is not None and digest != expected:
             raise BadInput(
@@ -177,8 +179,18 @@ def _fetch(source: str, path: Path, expected: str | None) -> str:
     except (OSError, http.client.HTTPException) as error:
         raise EnvironmentMissing(f"{source}: cannot be fetched: {_reason(error)}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return digest
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A disk that is full or kept from us is told apart from a base that gives nothing."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentMissing(f"cache {folder}: cannot be written: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -201,7 +213,8 @@ def _copy(stream: BinaryIO, target: BinaryIO, source: str, size: int | None) -> 
         if copied == 0 and (chunk[:6] != _ELF or chunk[18:20] != _AARCH64):
             raise BadInput(f"{source}: not a library for arm64; is this the right --base?")
         digest.update(chunk)
-        target.write(chunk)
+        with _writing(Path(target.name).parent):
+            target.write(chunk)
         copied += len(chunk)
         if copied > _LARGEST:
             raise BadInput(f"{source}: larger than {_LARGEST >> 20} MiB")
