@@ -6,14 +6,16 @@ import sys
 
 import typer
 
+from fidelity.cli.android import android
 from fidelity.cli.artefact import audit, convert
 from fidelity.cli.bench import bench
-from fidelity.cli.devices import devices, run
+from fidelity.cli.doctor import doctor
 from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
 from fidelity.cli.predict import predict
 from fidelity.cli.prove import prove
 from fidelity.cli.reveal import reveal
+from fidelity.cli.run import run
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
@@ -27,9 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (prove, convert, audit, predict, run, devices, compare, gate, bench, reveal):
+for verb in (doctor, prove, convert, audit, predict, run, compare, gate, bench, reveal):
     app.command()(verb)
 app.add_typer(golden, name="golden")
+app.add_typer(android, name="android")
 
 
 def main() -> None:

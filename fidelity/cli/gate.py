@@ -9,8 +9,8 @@ import typer
 
 from fidelity.cache import Cache
 from fidelity.cli import options as o
-from fidelity.cli.devices import result_lines
 from fidelity.cli.lines import check_lines
+from fidelity.cli.run import result_lines
 from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:

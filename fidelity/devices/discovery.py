@@ -1,20 +1,31 @@
-"""Which devices there are, and what to do about one that is not: `cpu`, `gpu`, `gpu:<adapter>`."""
+"""Which devices there are, and what to do about one that is not.
+
+`cpu`, `gpu`, `gpu:<adapter>`, `android:<serial>` (its GPU), `android:<serial>/cpu` (its CPU).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fidelity.devices.drivers import Driver, VulkanDevice, drivers
+from fidelity.devices.job import Adapter
+from fidelity.devices.standing import stands_for
 from fidelity.errors import BadInput, EnvironmentMissing
 from fidelity.record import Record
+
+if TYPE_CHECKING:
+    from fidelity.devices.android_properties import AndroidInfo
 
 CPU_OF_PHONE = "/cpu"
 MEND = "run: make software-gpu (or python -m fidelity.devices.install_software_gpu)"
 
 
 class DeviceInfo(Record):
-    """One device as the command line names it; `unusable` says why it cannot be used, and the mend."""
+    """One device as the command line names it; `unusable` says why it cannot be used, and the mend.
+
+    `facts` are lines for a person that say more of a phone: its Android, battery, temperature.
+    """
 
     spec: str
     name: str
@@ -22,6 +33,15 @@ class DeviceInfo(Record):
     software: bool = False
     fp16: bool | None = None
     unusable: str | None = None
+    facts: tuple[str, ...] = ()
+
+    @property
+    def stands_for(self) -> str:
+        """What a run on it proves."""
+        return stands_for(self.spec, Adapter(name=self.name, driver=self.driver, software=self.software))
+
+
+_HOST = DeviceInfo(spec="cpu", name="host CPU (XNNPACK)", fp16=False)
 
 
 @dataclass(frozen=True)
@@ -51,26 +71,32 @@ def on_cpu(spec: str) -> bool:
 
 
 def discover() -> tuple[DeviceInfo, ...]:
-    """The CPU, and every GPU adapter, hardware before software; a line with the reason where none."""
+    """The CPU, every GPU adapter, hardware before software, and every phone; the reason where none can be used."""
     gpus = [_info(driver, device) for driver in drivers() for device in driver.devices]
     if not gpus:
         none = "no Vulkan driver offers a device"
         gpus = [DeviceInfo(spec="gpu", name="none", unusable=f"{none}; {MEND}")]
-    return (DeviceInfo(spec="cpu", name="host CPU (XNNPACK)", fp16=False), *gpus)
+    return (_HOST, *gpus, *phones())
+
+
+def attached() -> tuple[str, ...]:
+    """The words for every phone that can be used now."""
+    return tuple(phone.spec for phone in phones() if phone.unusable is None)
 
 
 def resolve(spec: str) -> Device:
     """The device that `spec` names.
 
-    `gpu` is the first hardware adapter, or the software GPU where there is none. Raises BadInput
-    for a word that names no kind of device, EnvironmentMissing for one that is not here.
+    `gpu` is the first hardware adapter, or the software GPU where there is none; `android` the only phone.
+    Raises BadInput for a word that names no kind of device, EnvironmentMissing for one that is not here.
     """
-    if spec == "cpu":
-        info = DeviceInfo(spec="cpu", name="host CPU (XNNPACK)", fp16=False)
-        return Device(spec, "cpu", {"CUDA_VISIBLE_DEVICES": ""}, info)
     kind, _, wanted = spec.partition(":")
+    if spec == "cpu":
+        return Device(spec, "cpu", {"CUDA_VISIBLE_DEVICES": ""}, _HOST)
+    if kind == "android" and (":" not in spec or wanted):
+        return _phone(spec, wanted)
     if kind != "gpu" or (":" in spec and not wanted):
-        raise BadInput(f"device {spec!r}: expected cpu, gpu or gpu:<adapter>")
+        raise BadInput(f"device {spec!r}: expected cpu, gpu, gpu:<adapter>, android:<serial> or android:<serial>/cpu")
     found = [(driver, device) for driver in drivers() for device in driver.devices]
     if not found:
         raise EnvironmentMissing(f"device {spec}: no Vulkan driver offers a device here; {MEND}")
@@ -79,6 +105,63 @@ def resolve(spec: str) -> Device:
             return Device(spec, "gpu", driver.environment, _info(driver, device))
     names = ", ".join(f"{device.name!r}" for _, device in found)
     raise EnvironmentMissing(f"device {spec}: no adapter of that name here; there are: {names}")
+
+
+def phones() -> tuple[DeviceInfo, ...]:
+    """Every device that adb lists, usable or not; none where there is no adb."""
+    from fidelity.devices.adb import DeviceLost  # noqa: PLC0415 - adb is only for phones
+    from fidelity.devices.android_properties import android_devices  # noqa: PLC0415
+
+    try:
+        return tuple(_phone_info(each) for each in android_devices())
+    except EnvironmentMissing:
+        return ()
+    except DeviceLost as error:
+        return (DeviceInfo(spec="android", name="adb", unusable=f"{error}; run: adb kill-server"),)
+
+
+def _phone(spec: str, wanted: str) -> Device:
+    """The phone of a serial, or the only one."""
+    from fidelity.devices.adb import client  # noqa: PLC0415 - adb is only for phones
+    from fidelity.devices.android_phone import Phone, check_serial, is_network  # noqa: PLC0415
+
+    serial = wanted.removesuffix(CPU_OF_PHONE)
+    if wanted:
+        check_serial(serial)
+    client()
+    there = {phone.spec.partition(":")[2]: phone for phone in phones()}
+    if not wanted:
+        if len(there) > 1:
+            raise BadInput(f"device {spec}: {len(there)} phones are attached; say which: {', '.join(there)}")
+        serial = next(iter(there), "")
+    if serial not in there and is_network(serial) and Phone(serial).reconnect():
+        there = {phone.spec.partition(":")[2]: phone for phone in phones()}
+    info = there.get(serial)
+    if info is None:
+        raise EnvironmentMissing(f"device {spec}: adb lists {', '.join(there) or 'no device'}; see: fidelity doctor")
+    if info.unusable:
+        raise EnvironmentMissing(f"device {spec}: {info.unusable}")
+    on = info.model_copy(update={"spec": f"{info.spec}{CPU_OF_PHONE}"}) if on_cpu(spec) else info
+    return Device(spec, "cpu" if on_cpu(spec) else "gpu", {}, on, "runner", serial)
+
+
+def _phone_info(phone: AndroidInfo) -> DeviceInfo:
+    facts = {
+        "SoC": phone.soc,
+        "Android": phone.android,
+        "platform": phone.platform,
+        "battery": None if phone.battery_percent is None else f"{phone.battery_percent:g} %",
+        "battery temperature": None if phone.battery_celsius is None else f"{phone.battery_celsius:g} C",
+        "thermal state": phone.thermal_status,
+        "free": None if phone.free_bytes is None else f"{phone.free_bytes / 2**30:.1f} GiB",
+    }
+    return DeviceInfo(
+        spec=phone.spec,
+        name=f"{phone.name}, {phone.gpu}" if phone.gpu else phone.name,
+        driver=phone.gpu_driver,
+        unusable=phone.unusable,
+        facts=tuple(f"{what} {value}" for what, value in facts.items() if value is not None),
+    )
 
 
 def _info(driver: Driver, device: VulkanDevice) -> DeviceInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fidelity.devices.discovery import Device
-from fidelity.devices.job import JobResult
+from fidelity.devices.job import Adapter, JobResult
 from fidelity.devices.local import run_local_job
 
 
@@ -18,5 +18,6 @@ def run_job(folder: Path, device: Device) -> JobResult:
     if device.serial is not None:
         from fidelity.devices.android import run_android_job  # noqa: PLC0415 - adb is only for phones
 
-        return run_android_job(folder, device.serial)
+        adapter = Adapter(name=device.info.name, driver=device.info.driver, software=device.info.software)
+        return run_android_job(folder, device.serial, adapter=adapter)
     return run_local_job(folder, device)

@@ -58,7 +58,8 @@ def execute(
     key = {
         "artefact": manifest.sha256,
         "inputs": {each: _digest(array) for each, array in inputs.items()},
-        "device": device.info.model_dump(mode="json"),
+        "device": device.info.model_dump(mode="json", exclude={"facts"}),  # a phone's battery is another each time
+        "executor": device.executor,
         "precision": plan.precision,
         "repeat": list(repeat),
     }

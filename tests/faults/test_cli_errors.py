@@ -160,7 +160,7 @@ def test_an_edited_artefact(artefact: Path, tmp_path: Path) -> None:
 def test_a_gpu_where_there_is_none(artefact: Path) -> None:
     none = {"VK_DRIVER_FILES": "/nonexistent.json"}
     assert_one_line(fidelity("run", str(artefact), "--device", "gpu", environment=none), 3, "make software-gpu")
-    done = fidelity("devices", environment=none)
+    done = fidelity("doctor", environment=none)
     assert done.returncode == 3
     assert "make software-gpu" in done.stdout
 

@@ -18,7 +18,7 @@ from reveal_profiles import REACH, Draw
 from fidelity.arithmetic.float16 import IEEE, Conversion
 from fidelity.arithmetic.order import Order, tree
 from fidelity.arithmetic.profile import Origin
-from fidelity.arithmetic.reveal import products, reveal
+from fidelity.arithmetic.reveal import compare, products, reveal
 from fidelity.arithmetic.reveal.compare import differences
 from fidelity.arithmetic.reveal.evidence import Revealed
 from fidelity.arithmetic.reveal.experiment import Experiment, NotTold, Refusal, Result, conduct
@@ -26,6 +26,7 @@ from fidelity.arithmetic.reveal.masks import Mask, masks_for
 from fidelity.arithmetic.reveal.orders import orders_of
 from fidelity.arithmetic.reveal.synthetic import Arithmetic, SyntheticLaboratory, arithmetic_of
 from fidelity.arithmetic.reveal.tree import Counts, Inquiry, meeting, reveal_tree
+from fidelity.arithmetic.rules import Range
 from fidelity.arithmetic.summation import Accumulator, total
 
 ORIGIN = Origin(kind="declared", source="a test", date="2026-11-25")
@@ -142,3 +143,16 @@ def test_nonsense_and_refusals_become_named_gaps() -> None:
         assert kind not in found.profile.rules
         assert any(line.startswith(f"{kind}: no rule") for line in found.untold), kind
     assert "MUL" in found.profile.rules
+
+
+def test_shapes_that_stand_for_all_miss_no_case() -> None:
+    """Each rule's choice at a number is that at some number that is looked at, on random conditions."""
+    generator = np.random.Generator(np.random.Philox(11))
+    for _ in range(50):
+        ranges = [
+            Range(at_least=int(low), at_most=int(low + width), multiple_of=int(times) if times > 1 else None)
+            for low, width, times in generator.integers(1, [60, 40, 5], (3, 3))
+        ]
+        told = {tuple(each.holds(number) for each in ranges) for number in compare._telling(3, 90, ranges)}
+        assert told == {tuple(each.holds(number) for each in ranges) for number in range(3, 91)}
+        assert len(compare._telling(3, 90, [Range(at_most=40)])) == 2

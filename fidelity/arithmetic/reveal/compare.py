@@ -6,7 +6,8 @@ the reach; functions by their values for every float16 number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 from fidelity.arithmetic.kernels.functions import unary
@@ -21,10 +22,12 @@ from fidelity.arithmetic.reveal.stress import telling_means
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
 from fidelity.arithmetic.rules import (
     POWER,
+    Case,
     Elementwise,
     Function,
     MeanCase,
     Product,
+    Range,
     Reduction,
     Rule,
     Softmax,
@@ -93,7 +96,7 @@ def _products(
     ):
         yield f"{two.model_dump(exclude={'cases'})}, is {one.model_dump(exclude={'cases'})}"
     told = False
-    for rows, columns, terms in _shapes(lattice):
+    for rows, columns, terms in _shapes(lattice, (*one.cases, *two.cases)):
         a, b = (chosen(each.cases, rows=rows, columns=columns, terms=terms).order for each in (one, two))
         if not _alike(a, b, terms, dealt=fused and one.fused == two.fused):
             yield f"at {rows} rows, {columns} columns, {terms} terms: {b}, is {a}"
@@ -124,7 +127,9 @@ def _inside(rule: Reduction, device: Arithmetic, lattice: Lattice) -> tuple[str,
     """
     if rule.accumulator.format != "float16":
         return rule.absorbs
-    for axis, (rows, columns, terms) in product(("last_axis", "other_axis"), _shapes(lattice)):
+    for axis, (rows, columns, terms) in product(
+        ("last_axis", "other_axis"), _shapes(lattice, (*rule.last_axis, *rule.other_axis))
+    ):
         order = chosen(getattr(rule, axis), rows=rows, columns=columns, terms=terms).order
         if len(set(order.sums_of_terms(terms).tolist())) < terms:
             return rule.absorbs
@@ -143,7 +148,7 @@ def _inside(rule: Reduction, device: Arithmetic, lattice: Lattice) -> tuple[str,
 
 def _sums(axis: str, rules: tuple[Reduction, Reduction], kind: str, lattice: Lattice) -> Iterator[str]:
     wide = rules[0].accumulator.format == "float32"
-    for rows, columns, terms in _shapes(lattice):
+    for rows, columns, terms in _shapes(lattice, [case for each in rules for case in getattr(each, axis)]):
         a, b = (chosen(getattr(each, axis), rows=rows, columns=columns, terms=terms) for each in rules)
         means = {_mean(kind, each, terms, wide) for each in (a, b)}
         if len(means) > 1 or not _alike(a.order, b.order, terms, dealt=means == {"partials"}):
@@ -180,10 +185,25 @@ def _softmaxes(
             return
 
 
-def _shapes(lattice: Lattice) -> Iterator[tuple[int, int, int]]:
-    """Every shape of the reach."""
-    spans = (range(numbers[0], numbers[-1] + 1) for numbers in (lattice.rows, lattice.columns))
-    yield from product(*spans, range(max(_FEWEST, lattice.terms[0]), lattice.terms[-1] + 1))
+def _shapes(lattice: Lattice, cases: Iterable[Case | MeanCase]) -> Iterator[tuple[int, int, int]]:
+    """Every number of terms of the reach, and of rows and columns one for each way in which `cases` choose by them."""
+    conditions = [case.when for case in cases]
+    rows, columns = (
+        _telling(numbers[0], numbers[-1], [when[variable] for when in conditions if variable in when])
+        for variable, numbers in (("rows", lattice.rows), ("columns", lattice.columns))
+    )
+    yield from product(rows, columns, range(max(_FEWEST, lattice.terms[0]), lattice.terms[-1] + 1))
+
+
+def _telling(low: int, high: int, ranges: Sequence[Range]) -> list[int]:
+    """Numbers from `low` to `high` that stand for all: between two bounds only the remainders count."""
+    bounds = {low, *(each.at_least or low for each in ranges), *((each.at_most or low - 1) + 1 for each in ranges)}
+    starts = sorted(bound for bound in bounds if low <= bound <= high)
+    period = math.lcm(*(each.multiple_of or 1 for each in ranges))
+    ends = [*starts[1:], high + 1]
+    return [
+        number for start, end in zip(starts, ends, strict=True) for number in range(start, min(end, start + period))
+    ]
 
 
 def _alike(a: Order, b: Order, terms: int, *, dealt: bool) -> bool:

@@ -54,4 +54,6 @@ def find_product(kind: str, lattice: Lattice, arithmetic: Arithmetic, findings: 
         f"{len(cases)} case(s), {len(survey.known)} orders fit the trees, fused {found.fused}, bias {found.bias}",
         "every other tree at the shapes asked",
     )
+    if kind == "BATCH_MATMUL":
+        findings.gap(f"{kind}.transposed: no experiment; a right side that is transposed is taken to add as any other")
     return found

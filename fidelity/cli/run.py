@@ -1,4 +1,4 @@
-"""`fidelity devices` and `fidelity run`: what there is to run on, and one execution."""
+"""`fidelity run`: one execution."""
 
 from __future__ import annotations
 
@@ -9,31 +9,10 @@ import typer
 
 from fidelity.cache import Cache
 from fidelity.cli import options as o
-from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS
-from fidelity.record import Record
+from fidelity.errors import EXIT_FAIL, EXIT_PASS
 
 if TYPE_CHECKING:
     from fidelity.devices.job import JobResult
-
-
-def devices(output: o.Output = None, json: o.Json = False, verbose: o.Verbose = False) -> int:
-    """The devices of this machine, and what to do about one that is missing."""
-    from fidelity.devices.discovery import DeviceInfo, discover  # noqa: PLC0415
-
-    class Devices(Record):
-        """Every device found."""
-
-        devices: tuple[DeviceInfo, ...]
-
-    found = discover()
-    lines = []
-    for device in found:
-        kind = "software" if device.software else ("hardware" if device.spec != "cpu" else "host")
-        fp16 = "" if device.spec == "cpu" else f", fp16 {'yes' if device.fp16 else 'no'}"
-        state = f"not usable: {device.unusable}" if device.unusable else f"{kind}{fp16}"
-        lines.append(f"{device.spec:14} {device.name}: {state}{f'; {device.driver}' if device.driver else ''}")
-    o.Session(json, verbose, output).show(Devices(devices=found), lines)
-    return EXIT_ENVIRONMENT if any(device.unusable for device in found) else EXIT_PASS
 
 
 def run(
