@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fidelity.cli import options as o
+from fidelity.devices.known_runtimes import PACKAGE
 from fidelity.errors import EXIT_PASS, BadInput, EnvironmentMissing
 
 if TYPE_CHECKING:
     from fidelity.arithmetic.profile import Origin
     from fidelity.arithmetic.reveal.evidence import Revealed
     from fidelity.devices.discovery import Device
+    from fidelity.devices.probes import DeviceLaboratory
 
 
 def reveal(
@@ -51,12 +53,23 @@ def reveal(
                     revealed = in_company(revealed, company, step)
         except NotTold as reason:
             raise EnvironmentMissing(f"device {device}: tells nothing of its arithmetic: {reason}") from reason
+    revealed = _as_run(revealed, laboratory)
     revealed.profile.write(output)
     revealed.write(output.with_suffix(".evidence.json"))
     session.show(
         revealed, [*lines(revealed, verbose), f"{output}: written after {laboratory.jobs + company.jobs} jobs"]
     )
     return EXIT_PASS
+
+
+def _as_run(revealed: Revealed, laboratory: DeviceLaboratory) -> Revealed:
+    """With the runtime that the device's own jobs told, which on a phone is not the one here."""
+    last = laboratory.last
+    if last is None or last.runtime.get(PACKAGE) is None:
+        return revealed
+    runtime = f"{PACKAGE} {last.runtime[PACKAGE]}"
+    origin = revealed.profile.origin.model_copy(update={"runtime": runtime})
+    return revealed.model_copy(update={"profile": revealed.profile.model_copy(update={"origin": origin})})
 
 
 def _check(output: Path, op: list[str] | None) -> None:

@@ -115,6 +115,17 @@ def android_runtime() -> Mapping[str, Path]:
     return {NAME: android_runner(), **{name: folder / name for name in LIBRARIES}}
 
 
+def recorded_versions(name: str) -> dict[str, str]:
+    """Versions by the hash of one of their libraries: those that this package or an earlier fetch recorded."""
+    shipped: dict[str, dict[str, str]] = json.loads(SHIPPED.read_text("utf-8"))
+    known = {files[name]: version for version, files in shipped.items() if name in files}
+    for folder in sorted(_root().glob("*")):
+        recorded = _recorded(folder)
+        if recorded is not None and name in recorded.sha256:
+            known[recorded.sha256[name]] = recorded.version
+    return known
+
+
 def set_up(base: str = BASE, version: str | None = None, step: Step = lambda _: None) -> Libraries:
     """Fetch what is missing from `base`, an address or a folder that has VERSION/android_arm64/FILE.
 

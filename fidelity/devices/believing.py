@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from fidelity.devices import runtime_log
 from fidelity.devices.job import PROBE_LINE, Job, JobResult, Residency, Status
+from fidelity.devices.known_runtimes import with_version
 from fidelity.devices.tensor_files import inside, read_tensor
 from fidelity.errors import BadInput
 from fidelity.record import describe
@@ -81,12 +82,13 @@ def _contradiction(job: Job, result: JobResult) -> str | None:
 
 
 def _with_log(result: JobResult, job: Job, folder: Path) -> JobResult:
-    """The result with adapter, residency and the driver's own complaints, as the log tells them.
+    """The result with the runtime's version, adapter, residency and the driver's own complaints, as the log tells them.
 
     What comes behind the probe's line is about the probe, not the job's model.
     """
     if result.status not in ("ok", "run_failed"):
         return result
+    result = result.model_copy(update={"runtime": with_version(result.runtime)})
     nodes = len(read_graph(inside(folder, job.model)).main.operators)
     if job.device == "cpu":
         here = Residency(nodes_on_device=nodes, nodes_total=nodes, partitions=1, source="the CPU runs every node")
