@@ -12,6 +12,7 @@ runs what a test put in its way before or after.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -118,10 +119,12 @@ class World:
     ) -> None:
         processes = self.processes()
         os.kill(self.first, signal.SIGKILL)
+        for daemon in self.daemons:  # nsenter stops with what it started, and would not reap it
+            daemon.process.send_signal(signal.SIGCONT)
         self._outer.communicate()
         for daemon in self.daemons:
             daemon.process.wait(timeout=10)
-        psutil.wait_procs(processes, timeout=10)
+        until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
         shutil.rmtree(self.folder)
 
     @property
@@ -138,16 +141,14 @@ class World:
         """What a command says that runs inside."""
         return subprocess.run([*self.enter, *command], capture_output=True, text=True, check=True, timeout=20).stdout
 
-    def processes(self) -> list[psutil.Process]:
-        """Every process inside, the first one included."""
+    def processes(self) -> list[int]:
+        """Every process inside that is not dead, the first one included."""
         mine = Path(f"/proc/{self.first}/ns/pid").readlink()
         found = []
-        for process in psutil.process_iter():
-            try:
-                if Path(f"/proc/{process.pid}/ns/pid").readlink() == mine:
-                    found.append(process)
-            except OSError:
-                continue
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "ns/pid").readlink() == mine:
+                    found.append(int(process.name))
         return found
 
     def calls(self, word: str) -> list[str]:
@@ -171,8 +172,8 @@ class World:
     def kill_server(self) -> None:
         """Kill the adb server as it is, with every connection that it has."""
         for process in self.processes():
-            if "fork-server" in process.cmdline():
-                process.kill()
+            if "fork-server" in command_of(process):
+                os.kill(process, signal.SIGKILL)
 
     def daemon(
         self,
@@ -247,20 +248,31 @@ class Daemon:
         for process in psutil.Process(self.process.pid).children(recursive=True):
             if process.name() == "adbd":
                 process.send_signal(number)
+        if number == signal.SIGCONT:
+            self.process.send_signal(number)  # nsenter stopped with it
         if number == signal.SIGKILL:
             self.process.wait(timeout=10)
             until(lambda: not self._listens())
 
-    def running(self, word: str) -> list[psutil.Process]:
-        """The processes of the device, connected or not, whose command line contains a word."""
+    def revive(self) -> None:
+        """Whatever a test did to it, have it answer again."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+        else:
+            self.start()
+
+    def running(self, program: str = "") -> list[int]:
+        """The processes that work in this device's store, connected or not, and run a program of this name."""
         found = []
         for process in self.world.processes():
-            try:
-                line = process.cmdline()
-                if word in " ".join(line) and Path(f"/proc/{process.pid}/cwd").readlink().is_relative_to(
-                    self.world.store
-                ):
+            with contextlib.suppress(OSError):
+                here = Path(f"/proc/{process}/root/{self.world.store}").stat().st_ino == self.store.stat().st_ino
+                inside = Path(f"/proc/{process}/cwd").readlink().is_relative_to(self.world.store)
+                if here and inside and any(part.endswith(program) for part in command_of(process)):
                     found.append(process)
-            except (psutil.Error, OSError):
-                continue
         return found
+
+
+def command_of(process: int) -> list[str]:
+    """A process's program and arguments."""
+    return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")

@@ -165,5 +165,8 @@ def reason(answer: Answer, seconds: float) -> str:
     if answer.cut:
         return "it answered with more than it may"
     lines = [line for line in answer.error.splitlines() if line.strip() and not line.startswith("* daemon")]
-    said = "".join(char if char.isprintable() else " " for char in lines[-1])[:300] if lines else ""
+    told = answer.out[-_CHUNK:].decode("utf-8", errors="replace").splitlines()
+    lines = lines or [line for line in told if line.startswith("adb: error:")]  # push tells its errors on stdout
+    last = re.sub(r"failed to copy '.*' to '.*': ", "", lines[-1][:2000]) if lines else ""  # paths longer than a line
+    said = "".join(char if char.isprintable() else " " for char in last)[:300]
     return f"code {answer.code}{': ' if said else ''}{said}"
