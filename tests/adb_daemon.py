@@ -245,9 +245,10 @@ class Daemon:
 
     def signal(self, number: signal.Signals) -> None:
         """Send adbd itself a signal: SIGKILL to lose it, SIGSTOP to freeze it, SIGCONT to thaw it."""
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            if process.name() == "adbd":
-                process.send_signal(number)
+        for process in self.world.processes():
+            with contextlib.suppress(OSError):
+                if command_of(process) == ["adbd"] and self._mine(process):
+                    os.kill(process, number)
         if number == signal.SIGCONT:
             self.process.send_signal(number)  # nsenter stopped with it
         if number == signal.SIGKILL:
@@ -262,15 +263,24 @@ class Daemon:
             self.start()
 
     def running(self, program: str = "") -> list[int]:
-        """The processes that work in this device's store, connected or not, and run a program of this name."""
+        """The processes that work in this device's store, connected or not, by the end of a program's path."""
         found = []
         for process in self.world.processes():
             with contextlib.suppress(OSError):
-                here = Path(f"/proc/{process}/root/{self.world.store}").stat().st_ino == self.store.stat().st_ino
                 inside = Path(f"/proc/{process}/cwd").readlink().is_relative_to(self.world.store)
-                if here and inside and any(part.endswith(program) for part in command_of(process)):
+                line = command_of(process)[:5] if program else ["/"]
+                if (
+                    inside
+                    and self._mine(process)
+                    and any(part.startswith("/") and part.endswith(program) for part in line)
+                ):
                     found.append(process)
         return found
+
+    def _mine(self, process: int) -> bool:
+        """True for a process that sees this device's store as the store."""
+        theirs, ours = Path(f"/proc/{process}/root/{self.world.store}").stat(), self.store.stat()
+        return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def command_of(process: int) -> list[str]:
