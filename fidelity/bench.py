@@ -146,9 +146,10 @@ def row_of(device: Device, result: JobResult) -> BenchRow:
         except BadInput as problem:
             error = f"{problem}; allow more time with --seconds"
     steady = enqueued[(figures.steady_from or len(enqueued) // 2) :] if figures else []
+    known = result.adapter and {"name": result.adapter.name, "software": result.adapter.software}
     return BenchRow(
         device=device.spec,
-        info=device.info,
+        info=device.info.model_copy(update=known or {}),
         precision_asked=result.precision_asked,
         precision_had=result.precision_had,
         residency=result.residency,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from fidelity.compare.expectation import Expectation
 from fidelity.compare.figure_findings import collapse_finding, collapsed
 from fidelity.compare.judgement import Check, Finding, FindingCode
-from fidelity.compare.run_facts import RunFacts
 
 _NAMED: dict[str, FindingCode] = {
     "zero_expected_error": "zero_expected_error",
@@ -19,7 +18,7 @@ _NAMED: dict[str, FindingCode] = {
 
 
 def expected_findings(
-    expectation: Expectation | None, fixed: tuple[Check, ...], ratios: tuple[Check, ...], facts: RunFacts
+    expectation: Expectation | None, fixed: tuple[Check, ...], ratios: tuple[Check, ...]
 ) -> list[Finding]:
     """What the expected outputs say of a run whose policy limits the error ratio.
 
@@ -27,10 +26,9 @@ def expected_findings(
     and no `note`, since the policy asks for it and nobody has looked.
     """
     if expectation is None:
-        device = facts.device_asked
         message = (
-            f"no measured arithmetic profile of {device}: what its fp16 must give is not known, and the fixed limits "
-            f"alone decide; run fidelity reveal --device {device} -o FILE, then use --profile FILE"
+            "no measured arithmetic profile of this device: what its fp16 must give is not known, and the fixed limits "
+            "alone decide; measure it with fidelity reveal --device DEVICE -o FILE, then use --profile FILE"
         )
         return [Finding(code="no_profile", severity="suspicious", message=message)]
     if expectation.lacking is not None:

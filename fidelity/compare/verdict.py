@@ -60,7 +60,7 @@ def judge(
         *_coverage_findings(comparison, facts),
         *_collapse_findings(comparison, facts),
         *limit_findings(checks, None if limits is None else fixed, facts.kind),
-        *(expected_findings(expectation, checks, ratios, facts) if ratio else ()),
+        *(expected_findings(expectation, checks, ratios) if ratio else ()),
         *note_findings(comparison, fixed),
         *also,
     )

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from fidelity.compare.metrics import METRICS
+from fidelity.devices.standing import stands_for
 from fidelity.report import figures
 from fidelity.report.audit_rows import audit_rows
 from fidelity.report.document import DeviceRun, GateReport, Reason
@@ -104,6 +105,7 @@ def _environment() -> jinja2.Environment:
         expected_rows=expected_rows,
         limits_of=limits_of,
         runs_under=runs_under,
+        stands_for=stands_for,
         taken_paths=taken_paths,
         worst_reading=worst_reading,
         shown_findings=SHOWN_FINDINGS,

@@ -12,8 +12,12 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from phones import PAGE, phones
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -60,14 +64,14 @@ def commands(text: str) -> list[Command]:
     return found
 
 
-def run(command: Command, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: Command, folder: Path, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command in `folder`, where `golden` is the repository's; reports go to the folder too."""
     arguments = command.arguments
     if arguments[0] == "fidelity":
         arguments = [sys.executable, "-m", "fidelity", *arguments[1:]]
     if arguments[0] == "python":
         arguments = [sys.executable, *arguments[1:]]
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **(variables or {})}
     return subprocess.run(
         arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=900
     )
@@ -83,8 +87,23 @@ def prepare(folder: Path) -> None:
     (folder / "golden").symlink_to(ROOT / "golden", target_is_directory=True)
 
 
+@contextmanager
+def surroundings(page: Path) -> Iterator[dict[str, str]]:
+    """The variables that a page's commands run with: one of them has phones."""
+    if page.name != PAGE:
+        yield {}
+        return
+    with phones() as variables:
+        yield variables
+
+
 def record(page: Path, folder: Path) -> None:
     """Put what each command prints now into the page."""
+    with surroundings(page) as variables:
+        _record(page, folder, variables)
+
+
+def _record(page: Path, folder: Path, variables: Mapping[str, str]) -> None:
     text = page.read_text("utf-8")
     for block in _BLOCK.findall(text):
         lines: list[str] = []
@@ -93,7 +112,7 @@ def record(page: Path, folder: Path) -> None:
             if command.is_make:
                 lines += command.shown
                 continue
-            done = run(command, folder)
+            done = run(command, folder, variables)
             if done.returncode != command.code:
                 sys.exit(f"{page.name}: {command.line}: exit {done.returncode}\n{done.stderr}")
             output = done.stdout if done.returncode in (0, 1) else done.stderr.splitlines()[-1]
@@ -107,5 +126,5 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as scratch:
         prepare(Path(scratch))
-        for each in PAGES:
+        for each in [page for page in PAGES if not sys.argv[1:] or page.name in sys.argv[1:]]:
             record(each, Path(scratch))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from console import PAGES, ROOT, commands, prepare, run, shape
+from adb_daemon import missing
+from console import PAGES, ROOT, Command, commands, prepare, run, shape, surroundings
+from phones import PAGE
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +23,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_of_a_page(page: Path, folder: Path) -> None:
     found = commands(page.read_text("utf-8"))
     assert found, f"{page.name} shows no command"
+    if page.name == PAGE and (why := missing()) is not None:
+        pytest.skip(why)
+    with surroundings(page) as variables:
+        run_all(found, folder, variables)
+
+
+def run_all(found: list[Command], folder: Path, variables: Mapping[str, str]) -> None:
+    """Each command in order: its exit code, and the lines that the page shows."""
     for command in found:
         if command.is_make:
             make = ["make", "-n", *command.arguments[1:]]
             subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
             continue
-        done = run(command, folder)
+        done = run(command, folder, variables)
         assert done.returncode == command.code, f"{command.line}\n{done.stdout}\n{done.stderr}"
         printed = {shape(line) for line in (done.stdout + done.stderr).splitlines()}
         missing = [line for line in command.shown if line.strip() and shape(line) not in printed]
