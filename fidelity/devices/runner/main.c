@@ -43,7 +43,8 @@ static const char HELP[] =
     "  6  refused: the runtime compiles nothing\n"
     "  7  run_failed, or timeout\n"
     "  8  transfer_failed: outputs, log or result cannot be written\n"
-    "The runtime may end the process itself, for a broken model: then there is no result.json.\n";
+    "There is no result.json when the runtime ends the process itself, as it does for some broken models,\n"
+    "or when memory runs out (then with code 7).\n";
 
 struct arguments {
     const char *job, *runtime, *thermal;
