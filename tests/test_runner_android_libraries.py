@@ -213,7 +213,7 @@ def test_a_version_given_by_name_is_what_phones_get(base: Path) -> None:
 
 def test_a_cache_that_cannot_be_written(base: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(b"")
-    with pytest.raises(EnvironmentMissing, match="cache .* cannot be written: Not a directory"):
+    with pytest.raises(EnvironmentMissing, match=r"cache .* cannot be written: Not a directory"):
         set_up(str(base))
 
 

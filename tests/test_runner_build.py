@@ -63,7 +63,7 @@ def test_every_file_says_why_it_is_and_is_of_a_size_to_read() -> None:
     for path in [*sources(), *FOLDER.glob("*.h")]:
         text = path.read_text("utf-8")
         assert text.startswith("/* "), path.name
-        assert len(text.splitlines()) <= 320, path.name
+        assert len(text.splitlines()) <= 260, path.name
         assert max(map(len, text.splitlines())) <= 120, path.name
 
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffers.h"
 #include "files.h"
 #include "model_file.h"
-#include "run.h"
 
 static const char LINE[] = "fidelity: precision probe"; /* job.PROBE_LINE */
 static const float FP16_LARGEST = 65504;

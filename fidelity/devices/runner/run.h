@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "buffers.h"
 #include "compile.h"
 #include "job.h"
 #include "sha256.h"
@@ -33,21 +34,6 @@ struct answers {
     size_t count; /* inputs that were finished */
     struct answer *answer;
 };
-
-/* One set of buffers, reused from run to run as an application would. */
-struct buffers {
-    struct runtime *runtime;
-    const struct compiled *compiled;
-    litert_buffer *input, *output;
-    void **content; /* of the outputs, as the last run gave them */
-};
-
-bool create_buffers(struct runtime *runtime, const struct compiled *compiled, struct buffers *buffers,
-                    struct failure *failure);
-
-/* One run: `inputs` in the signature's order. `seconds` include reading all outputs back: a GPU's call
- * returns before the work is done, after `enqueue` seconds. */
-bool run_once(struct buffers *buffers, void *const *inputs, double *seconds, double *enqueue, struct failure *failure);
 
 /* Is every input of the job one that the model takes? Before anything runs: else a run could be judged
  * on the inputs that happened to fit. */
