@@ -172,8 +172,9 @@ class World:
     def kill_server(self) -> None:
         """Kill the adb server as it is, with every connection that it has."""
         for process in self.processes():
-            if "fork-server" in command_of(process):
-                os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                if "fork-server" in command_of(process):
+                    os.kill(process, signal.SIGKILL)
 
     def daemon(
         self,

@@ -24,7 +24,7 @@ from fidelity.devices.android import run_android_job
 from fidelity.devices.job import JobResult
 from fidelity.devices.tensor_files import read_tensor
 
-QUICK = Limits(answer=3, connect=3, grace=1)
+QUICK = Limits(answer=3, connect=1.5, grace=1)
 FAULTY = {"DEVICE": "faulty"}
 
 _PROGRAM = """
@@ -61,7 +61,7 @@ class StandIn:
         lines = "\n".join(f"    {line}" for line in body.splitlines())
         path = self._folder / "fidelity-runner"
         path.unlink(missing_ok=True)
-        choice = f"if os.environ.get('DEVICE') == 'faulty':\n{lines}\nelse:\n    time.sleep(0.3)\n    result()\n"
+        choice = f"if os.environ.get('DEVICE') == 'faulty':\n{lines}\nelse:\n    time.sleep(0.15)\n    result()\n"
         path.write_text(f"#!{sys.executable} -IS\n{_PROGRAM}{choice}")
         files: Mapping[str, Path] = {"fidelity-runner": path}
         self._monkeypatch.setattr(android, "runtime_files", lambda _: files)

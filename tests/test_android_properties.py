@@ -74,8 +74,8 @@ def test_devices_are_asked_for_themselves(world: World) -> None:
         user=None if os.geteuid() else 2000,
         programs={
             "getprop": f"cat <<'end'\n{properties}\nend",
-            "dumpsys": 'case "$1" in battery) echo "  level: 50";; SurfaceFlinger) echo "GLES: Qualcomm, Adreno (TM) 740, V@1";; '
-            "*) exit 1;; esac",
+            "dumpsys": 'case "$1" in battery) echo "  level: 50";; '
+            'SurfaceFlinger) echo "GLES: Qualcomm, Adreno (TM) 740, V@1";; *) exit 1;; esac',
         },
     )
     old = world.daemon(16603, programs={"getprop": "echo '[ro.product.cpu.abi]: [mips]'"})

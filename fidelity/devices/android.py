@@ -21,7 +21,7 @@ from fidelity.devices.android_phone import CallFailed, Phone
 from fidelity.devices.android_properties import mend
 from fidelity.devices.android_pull import OUTPUTS, pull, remove
 from fidelity.devices.android_runtime import NoRuntime, runtime_files
-from fidelity.devices.android_store import Store, digest_of, root, runtime_id
+from fidelity.devices.android_store import Store, digest_of, root
 from fidelity.devices.believing import JOB, LOG, RESULT, no_result, read_result
 from fidelity.devices.job import Adapter, Job, JobResult, Status
 from fidelity.devices.tensor_files import inside
@@ -145,9 +145,7 @@ def _attempt(job: Job, folder: Path, store: Store, files: dict[str, Path]) -> Jo
     libraries = {name: digest_of(path) for name, path in runtime.items()}
     paths = {digest_of(path): path for path in (*files.values(), *runtime.values())}
     store.fill(paths, opened)
-    store.link(f"runtimes/{runtime_id(libraries)}", libraries)
-    store.link(f"jobs/{store.job}", names)
-    result = _run(job, folder, store, runtime_id(libraries))
+    result = _run(job, folder, store, store.link(names, libraries))
     if result.status in ("ok", "timeout"):
         return result
     damaged = store.damaged({digest: path.stat().st_size for digest, path in paths.items()})

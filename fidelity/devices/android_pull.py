@@ -34,14 +34,10 @@ echo fidelity-end
 
 _SEND = r"""
 cd "$1/jobs/$2" || exit 1
-shift 2
-cat "$@" || exit 1
-echo fidelity-end
-"""
-
-_SEND_LOG = r"""
-cd "$1/jobs/$2" || exit 1
-head -c "$3" log.txt || exit 1
+log="$3"
+shift 3
+[ $# -eq 0 ] || cat "$@" || exit 1
+[ "$log" = 0 ] || head -c "$log" log.txt || exit 1
 echo fidelity-end
 """
 
@@ -56,10 +52,10 @@ def pull(store: Store, folder: Path) -> None:
     sizes = _listed(store.phone.script(_LIST, store.root, store.job, largest=_LARGEST_LIST), store.phone.serial)
     log = min(sizes.pop(LOG, 0), _LARGEST_LOG)
     (folder / OUTPUTS).mkdir()
-    for some in batches(sizes):
-        _receive(store, folder, _SEND, some, {name: sizes[name] for name in some})
-    if log:
-        _receive(store, folder, _SEND_LOG, [str(log)], {LOG: log})
+    *several, last = [*batches(sizes)] or [[]]
+    for some in several:
+        _receive(store, folder, ["0", *some], {name: sizes[name] for name in some})
+    _receive(store, folder, [str(log), *last], {**{name: sizes[name] for name in last}, LOG: log})
 
 
 def remove(path: Path) -> None:
@@ -82,7 +78,7 @@ def _listed(text: str, serial: str) -> dict[str, int]:
     return sizes
 
 
-def _receive(store: Store, folder: Path, script: str, arguments: list[str], sizes: dict[str, int]) -> None:
+def _receive(store: Store, folder: Path, arguments: list[str], sizes: dict[str, int]) -> None:
     """One call for the bytes of some files, which are then told apart by their sizes."""
     whole = sum(sizes.values())
     end = f"{END}\n".encode()
@@ -90,7 +86,7 @@ def _receive(store: Store, folder: Path, script: str, arguments: list[str], size
     pulled = folder / ".pulled"
     try:
         store.phone.script(
-            script, store.root, store.job, *arguments, seconds=seconds, into=pulled, largest=whole + len(end)
+            _SEND, store.root, store.job, *arguments, seconds=seconds, into=pulled, largest=whole + len(end)
         )
         with pulled.open("rb") as stream:
             stream.seek(whole)

@@ -62,16 +62,17 @@ echo fidelity-end
 """
 
 _LINK = r"""
-root="$1"
-target="$1/$2"
-shift 2
-mkdir -p "$target" && cd "$target" || exit 1
+cd "$1" || exit 1
+root="$1" job="$2" runtime="$3" last=
+shift 3
 while [ $# -gt 1 ]; do
-  case "$2" in */*) mkdir -p "./${2%/*}" || exit 1 ;; esac
+  folder="${2%/*}"
+  [ "$folder" = "$last" ] || mkdir -p "./$folder" || exit 1
+  last="$folder"
   [ -L "./$2" ] || ln -s "$root/blobs/$1" "./$2" || exit 1
   shift 2
 done
-find . -type l -exec touch -c {} +
+find "$job" "$runtime" -type l -exec touch -c {} +
 echo fidelity-end
 """
 
@@ -141,11 +142,16 @@ class Store:
                 raise CallFailed(f"{self.phone.serial}: {name!r} arrived with another sha256, {found[:16]!r}...")
         return len(missing)
 
-    def link(self, folder: str, names: Mapping[str, str]) -> None:
-        """Make `folder` of the store, with a link to the blob of each name's hash."""
-        for some in batches([*names]):
-            pairs = [part for name in some for part in (names[name], name)]
-            self.phone.script(_LINK, self.root, folder, *pairs)
+    def link(self, files: Mapping[str, str], runtime: Mapping[str, str]) -> str:
+        """Links to the job's files and its runtime's, from their names to blobs by hash; the runtime's id."""
+        name_of_runtime = runtime_id(runtime)
+        job, libraries = f"jobs/{self.job}", f"runtimes/{name_of_runtime}"
+        links = {f"{libraries}/{name}": digest for name, digest in runtime.items()}
+        links |= {f"{job}/{name}": digest for name, digest in files.items()}
+        for some in batches(links):
+            pairs = [part for name in some for part in (links[name], name)]
+            self.phone.script(_LINK, self.root, job, libraries, *pairs)
+        return name_of_runtime
 
     def damaged(self, files: Mapping[str, int]) -> set[str]:
         """Which of these blobs (sizes by hash) do not hold what their names say; they are removed."""

@@ -112,7 +112,7 @@ def again(tmp_path: Path, device: Daemon, stand_in: StandIn) -> None:
 
 
 def test_adbd_killed_while_a_file_is_pushed(tmp_path: Path, faulty: Daemon, other: Daemon, stand_in: StandIn) -> None:
-    folder = large_job(tmp_path, 200)
+    folder = large_job(tmp_path, 100)
 
     def act() -> JobResult:
         killer = meanwhile(pushing(faulty), lambda: faulty.signal(signal.SIGKILL))
