@@ -1,136 +1,170 @@
-"""PE-Core B/16 whole, on the real CPU runtime and the real GPU delegate: the product's own promise.
+"""PE-Core B/16 whole on the real CPU runtime and the real GPU delegate: converted as a user would, and run.
 
-The figures are the limits that the reference conversion was promised with; the gate's policy holds
-the same ones, and these tests read them from the stored report, not from the verdict.
+The figures are the limits that the reference conversion was promised with, against the float64 of the model that was
+not rewritten. One run costs nine seconds of a software GPU, so three photographs stand for the gate's
+thirteen inputs (test_pe_core_b16_gate.py has those), and one for each of the other runs.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+from operation_kinds import KINDS
 
-from fidelity.devices.discovery import Device
+from fidelity.arithmetic.profile import load_profile
+from fidelity.devices.believing import load_outputs
+from fidelity.devices.discovery import Device, resolve
+from fidelity.devices.job import JobResult, Precision
+from fidelity.devices.prepare import prepare_job
+from fidelity.devices.run import run_job
+from fidelity.tflite.emulation.emulate import Emulator
+from fidelity.tflite.graph import read_graph
 
+pytest.importorskip("litert_torch")
+from fidelity.models.subject import Subject, build_subject, truth
+
+pytestmark = pytest.mark.gpu_device
 ROOT = Path(__file__).parents[2]
-# The three photographs must differ: three alike ones share more than nine tenths of their energy (astronaut,
-# camera and coffee 94 %), and the policy's centred correlation holds down to an input signal of a tenth.
-LIMITS = {"cpu float32": 0.999999, "cpu float16": 0.99999, "gpu fp16": 0.9999, "gpu fp32": 0.99999}
-ONE_GPU_RUN = """
-source = "timm:vit_pe_core_base_patch16_224"
-images = "{images}"
-only = ["astronaut", "gravel", "hubble-deep-field"]
-[[runs]]
-label = "gpu fp16"
-device = "{device}"
-weights_dtype = "float16"
-"""
-UNREWRITTEN_NODES_TAKEN = 50  # what the delegate takes of the unrewritten graph (facts.md; measured again)
-
-
+SOURCE, MASSIVE = "timm:vit_pe_core_base_patch16_224", "massive:540@1"
+PHOTOGRAPHS = ("astronaut", "gravel", "hubble-deep-field")
 MEASURED = "llvmpipe Mesa 25."  # the driver that a profile is shipped for
+PROFILE = "mldrift-webgpu-lavapipe"
+UNREWRITTEN_NODES_TAKEN = 50  # what the delegate takes of the unrewritten graph (facts.md; measured again)
+VARIANTS = {
+    "published": ("seeded", "all"),
+    "unrewritten": ("seeded", "none"),
+    "stock": (MASSIVE, "split_qkv,rotate_half,pool_one_query"),
+    "safe": (MASSIVE, "all"),
+}
+Made = dict[str, "Future[Path]"]
+Ran = tuple[JobResult, dict[str, np.ndarray]]
 
 
-def every_bit_was_expected(gpu: Device, report: dict[str, Any]) -> bool:
-    """Whether the fp16 run gave exactly what the shipped profile predicts; true as well for a driver without one."""
-    if MEASURED not in str(gpu.info.driver):
-        return True
-    (run,) = (run for run in report["runs"] if run["label"] == "gpu fp16")
-    return {output["identical_share"] for output in run["expected"]["outputs"]} == {1.0}
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """Each variant by `fidelity convert`, two at a time: a conversion has one thread. A test waits for its own."""
+    folder = tmp_path_factory.mktemp("artefacts")
+
+    def converted(name: str) -> Path:
+        weights, rewrites = VARIANTS[name]
+        path = folder / f"{name}.tflite"
+        options = ["--weights", weights, "--rewrites", rewrites, "--weights-dtype", "float16"]
+        command = [sys.executable, "-m", "fidelity", "convert", SOURCE, "-o", str(path), *options]
+        subprocess.run(command, check=True, capture_output=True, timeout=900, cwd=ROOT)
+        return path
+
+    pool = ThreadPoolExecutor(2)
+    yield {name: pool.submit(converted, name) for name in VARIANTS}
+    pool.shutdown(cancel_futures=True)
 
 
-def gate(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Exit code and report of one gate run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fidelity", "gate", *arguments, "--cache", str(folder / "cache"), "-o", str(folder)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ,
-        check=False,
-        timeout=1800,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads((folder / "latest" / "report.json").read_text())
+@cache
+def subject(weights: str) -> Subject:
+    return build_subject(SOURCE, weights, 0, ROOT / "golden/images", PHOTOGRAPHS)
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("b16")
+def run(device: Device, path: Path, folder: Path, *photographs: str, precision: Precision = "default") -> Ran:
+    """The job's result and the embedding of each photograph."""
+    arrays = subject("seeded").inputs.arrays
+    ((name, _),) = read_graph(path).signature().inputs
+    job = folder / "job"
+    prepare_job(job, path, {p: {name: arrays[p]} for p in photographs}, device=device.job_device, precision=precision)
+    result = run_job(job, device)
+    assert (result.status, result.error) == ("ok", None)
+    return result, {p: next(iter(outputs.values())) for p, outputs in load_outputs(job, result).items()}
 
 
-@pytest.fixture(scope="module")
-def report(gpu: Device, workspace: Path) -> dict[str, Any]:
-    code, report = gate(workspace, *(("--device", gpu.spec) if gpu.spec != "gpu" else ()))
-    assert code == 0, report["headline"]
-    return report
+def worst_correlation(outputs: dict[str, np.ndarray], weights: str = "seeded") -> float:
+    """Against float64 of the model as its author wrote it; NaN counts as none."""
+    right = truths(weights)
+    found = [np.corrcoef(output.reshape(-1), right[name].reshape(-1))[0, 1] for name, output in outputs.items()]
+    return float(min(np.nan_to_num(found, nan=-1.0)))
 
 
-@pytest.fixture(scope="module")
-def small(gpu: Device, workspace: Path) -> Path:
-    path = workspace / "one-gpu-run.toml"
-    path.write_text(ONE_GPU_RUN.format(images=ROOT / "golden/images", device=gpu.spec))
-    return path
+@cache
+def truths(weights: str) -> dict[str, np.ndarray]:
+    return truth(subject(weights))
 
 
-def test_worst_of_all_inputs_is_within_the_promise(report: dict[str, Any]) -> None:
-    assert {run["label"] for run in report["runs"]} >= {"gpu fp16", "gpu fp32"}
-    for run in report["runs"]:
-        figures = {o["input"]: o["metrics"]["correlation"] for o in run["comparison"]["outputs"]}
-        assert len(figures) == (3 if run["label"] == "gpu fp32" else 13)
-        assert min(figures.values()) >= LIMITS[run["label"]], (run["label"], figures)
+def assert_predicted(gpu: Device, path: Path, photograph: str, output: np.ndarray) -> None:
+    """The very bits, where the shipped profile is this driver's."""
+    if MEASURED in str(gpu.info.driver):
+        ((name, _),) = read_graph(path).signature().inputs
+        inputs = {name: subject("seeded").inputs.arrays[photograph]}
+        (expected,) = Emulator(read_graph(path), load_profile(PROFILE)).run(inputs).outputs.values()
+        np.testing.assert_array_equal(output, expected)
 
 
-def test_every_node_runs_on_the_gpu_in_real_fp16(report: dict[str, Any]) -> None:
-    for run in report["runs"]:
-        residency = run["result"]["residency"]
-        assert residency["nodes_on_device"] == residency["nodes_total"] > 800
-        assert residency["partitions"] == 1
-        assert residency["refusals"] == []
-    had = {run["label"]: run["result"]["precision_had"] for run in report["runs"]}
-    assert had["gpu fp16"] == "fp16"
-    assert had["gpu fp32"] == "fp32"
+def assert_resident(result: JobResult) -> None:
+    assert result.residency is not None
+    assert result.residency.full, result.residency.refusals
+    assert result.residency.nodes_total > 800
 
 
-def test_every_output_has_the_predicted_bits(gpu: Device, report: dict[str, Any]) -> None:
-    assert every_bit_was_expected(gpu, report)
+def test_three_photographs_in_fp16(gpu: Device, artefacts: Made, tmp_path: Path) -> None:
+    path = artefacts["published"].result()
+    result, outputs = run(gpu, path, tmp_path, *PHOTOGRAPHS)
+    assert_resident(result)
+    assert result.precision_had == ("fp16" if gpu.info.fp16 else result.precision_had)
+    assert worst_correlation(outputs) >= 0.9999
+    assert_predicted(gpu, path, PHOTOGRAPHS[0], outputs[PHOTOGRAPHS[0]])
 
 
-def test_the_rewrites_are_proved_and_the_artefact_has_its_size(report: dict[str, Any]) -> None:
-    proof = report["proof"]
-    assert {site["exactness"] for site in proof["sites"]} <= {"EXACT", "ROUNDING"}
-    assert max(site["float64"]["worst"] for site in proof["sites"]) <= 1e-12
-    assert len(proof["sites"]) == 39 + 12 + 1  # rewritten modules, blocks, the whole
-    assert proof["weights_map"]["lost"] == proof["weights_map"]["unexplained"] == []
-    (shipped,) = [a for a in report["artefacts"] if a["weights_dtype"] == "float16"]
-    assert abs(shipped["manifest"]["file_size"] / 186.5e6 - 1) <= 0.01
+def test_a_photograph_in_fp32(gpu: Device, artefacts: Made, tmp_path: Path) -> None:
+    result, outputs = run(gpu, artefacts["published"].result(), tmp_path, PHOTOGRAPHS[0], precision="fp32")
+    assert_resident(result)
+    assert result.precision_had == "fp32"
+    assert worst_correlation(outputs) >= 0.99999
 
 
-def test_unrewritten_it_is_refused_and_the_refusals_are_named(gpu: Device, workspace: Path, small: Path) -> None:
-    code, report = gate(workspace, str(small), "--rewrites", "none")
-    assert code == 1
-    (run,) = report["runs"]
-    assert run["result"]["residency"]["nodes_on_device"] == UNREWRITTEN_NODES_TAKEN
-    assert run["result"]["residency"]["nodes_total"] > 1000
-    messages = " ".join(reason["message"] for reason in report["reasons"])
-    assert "RESHAPE" in messages
-    assert any(reason["code"] == "not_resident" for reason in report["reasons"])
+def test_three_photographs_on_the_cpu(artefacts: Made, tmp_path: Path) -> None:
+    _, outputs = run(resolve("cpu"), artefacts["published"].result(), tmp_path, *PHOTOGRAPHS)
+    assert worst_correlation(outputs) >= 0.99999
 
 
-@pytest.mark.parametrize(
-    ("rewrites", "code"), [("split_qkv,rotate_half,pool_one_query", 1), ("all", 0)], ids=["stock", "safe"]
-)
-def test_massive_activations_collapse_only_without_safe_layernorm(
-    gpu: Device, workspace: Path, small: Path, rewrites: str, code: int
+def test_the_artefact_has_its_size_and_every_kind_of_its_operations_a_test(artefacts: Made) -> None:
+    path = artefacts["published"].result()
+    assert abs(path.stat().st_size / 186.5e6 - 1) <= 0.01
+    kinds = {operator.name for operator in read_graph(path).main.operators}
+    assert len(kinds) > 15
+    assert kinds - set(KINDS) == set(), "no test in operation_kinds.py"
+
+
+def test_unrewritten_it_is_refused_and_the_refusals_are_named(gpu: Device, artefacts: Made, tmp_path: Path) -> None:
+    result, outputs = run(gpu, artefacts["unrewritten"].result(), tmp_path, PHOTOGRAPHS[0])
+    assert result.residency is not None
+    assert not result.residency.full
+    assert result.residency.nodes_total > 1000
+    if MEASURED in str(gpu.info.driver):
+        assert result.residency.nodes_on_device == UNREWRITTEN_NODES_TAKEN
+    assert any("less than 5" in refusal.reason for refusal in result.residency.refusals), "rank 5 is why"
+    assert worst_correlation(outputs) >= 0.9999  # the CPU had most of it
+
+
+def test_massive_activations_are_safe_with_the_safe_layernorm(gpu: Device, artefacts: Made, tmp_path: Path) -> None:
+    path = artefacts["safe"].result()
+    result, outputs = run(gpu, path, tmp_path, PHOTOGRAPHS[0])
+    assert_resident(result)
+    assert worst_correlation(outputs, MASSIVE) >= 0.9999
+    assert_predicted(gpu, path, PHOTOGRAPHS[0], outputs[PHOTOGRAPHS[0]])
+
+
+def test_massive_activations_collapse_at_full_residency_without_it(
+    gpu: Device, artefacts: Made, tmp_path: Path
 ) -> None:
-    """A peak of 540 passes 256, where this device's fp16 square of x - mean overflows (facts.md, A 400)."""
-    got, report = gate(workspace, str(small), "--weights", "massive:540@1", "--rewrites", rewrites)
-    residency = report["runs"][0]["result"]["residency"]
-    assert residency["nodes_on_device"] == residency["nodes_total"]
-    assert every_bit_was_expected(gpu, report)
-    assert got == code, report["headline"]
+    """A peak of 540 passes 256, where this device's fp16 square of x - mean overflows (facts.md, A 400: 0.255)."""
+    path = artefacts["stock"].result()
+    result, outputs = run(gpu, path, tmp_path, PHOTOGRAPHS[0])
+    assert_resident(result)
+    correlation = worst_correlation(outputs, MASSIVE)
+    if MEASURED not in str(gpu.info.driver) or result.precision_had != "fp16":
+        pytest.skip(f"whether it collapses was measured on {MEASURED}*; here the correlation is {correlation:.4f}")
+    assert correlation < 0.9
+    assert_predicted(gpu, path, PHOTOGRAPHS[0], outputs[PHOTOGRAPHS[0]])
