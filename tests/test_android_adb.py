@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from adb_daemon import World, command_of, until
 from android_stand_in import QUICK, entered
 
 from fidelity.devices import adb
-from fidelity.devices.adb import Listed, parse_listed
+from fidelity.devices.adb import Limits, Listed, parse_listed
 from fidelity.devices.android_phone import CallFailed, Phone, check_serial, is_network
 from fidelity.devices.android_properties import mend
 from fidelity.errors import BadInput, EnvironmentMissing
@@ -113,8 +114,10 @@ def test_an_answer_without_its_end_is_a_lost_device(tmp_path: Path, monkeypatch:
 
 def test_a_listing_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(tmp_path, monkeypatch, "print('* daemon', file=sys.stderr); sys.exit('cannot connect to daemon')")
+    started = time.monotonic()
     with pytest.raises(adb.DeviceLost, match="code 1: cannot connect to daemon"):
-        adb.listed(QUICK)
+        adb.listed(Limits(answer=0.6))
+    assert 0.3 < time.monotonic() - started < 2  # it was asked again, in vain
 
 
 def test_without_adb_the_mend_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +142,12 @@ def test_arguments_arrive_as_they_are() -> None:
         assert said.split("|") == [*hostile, ""]
         with pytest.raises(CallFailed, match="code 7: no such thing"):
             phone.script("echo no such thing >&2; exit 7")
+
+
+def test_a_server_that_several_start_at_once_serves_them_all() -> None:
+    with entered(), ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: adb.call(["devices"], 10), range(4)))
+    assert [answer.code for answer in answers] == [0] * 4
 
 
 def _listeners(world: World) -> str:

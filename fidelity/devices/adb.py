@@ -32,6 +32,8 @@ _LISTED = re.compile(
     r"(?P<serial>\S+)\s+(?P<state>no permissions\b.*?|\S+)(?P<more>(?:\s+[a-z_]+:\S*|\s+[0-9.-]+)*)\s*"
 )
 _CHUNK = 1 << 16
+_NO_SERVER = "cannot connect to daemon"
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,19 @@ def parse_listed(text: str) -> tuple[Listed, ...]:
 
 
 def call(arguments: list[str], seconds: float, *, into: Path | None = None, largest: int = 1 << 20) -> Answer:
-    """Run adb, at most `seconds` long, for at most `largest` bytes of output, kept or written to `into`."""
+    """Run adb, at most `seconds` long, for at most `largest` bytes of output, kept or written to `into`.
+
+    Of two clients that start the server at once, one fails before it asked anything: it asks again.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = _call(arguments, deadline, into, largest)
+        if answer.code != 1 or _NO_SERVER not in answer.error or time.monotonic() + _PAUSE > deadline:
+            return answer
+        time.sleep(_PAUSE)
+
+
+def _call(arguments: list[str], deadline: float, into: Path | None, largest: int) -> Answer:
     process = subprocess.Popen(
         [client(), *arguments],
         stdin=subprocess.DEVNULL,
@@ -109,7 +123,7 @@ def call(arguments: list[str], seconds: float, *, into: Path | None = None, larg
     with contextlib.ExitStack() as stack:
         stack.callback(_end, process)
         target = stack.enter_context(into.open("wb")) if into else None
-        out, error, ended = _read(process.stdout, process.stderr, time.monotonic() + seconds, largest, target)
+        out, error, ended = _read(process.stdout, process.stderr, deadline, largest, target)
         if ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
