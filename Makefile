@@ -14,7 +14,7 @@ help:
 	@echo "make adb           Android's adb client and, for the tests, its daemon"
 	@echo "make clean         remove the environment"
 
-$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard fidelity/arithmetic/*.[ch] fidelity/devices/runner/*.[ch])
+$(STAMP): pyproject.toml constraints.txt setup.py $(wildcard fidelity/arithmetic/*.[ch] fidelity/devices/runner/*.[ch]) fidelity/devices/runner_sources.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@

@@ -16,7 +16,7 @@ from fidelity.arithmetic.reveal.conversions import ANY, lossy
 from fidelity.arithmetic.reveal.elimination import settle
 from fidelity.arithmetic.reveal.evidence import Findings
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, together
-from fidelity.arithmetic.reveal.refine import ABSORBABLE, agreed
+from fidelity.arithmetic.reveal.parts import ABSORBABLE, agreed
 from fidelity.arithmetic.reveal.sight import Lattice
 from fidelity.arithmetic.reveal.sites import Shape, Site
 from fidelity.arithmetic.reveal.survey import Survey

@@ -7,16 +7,15 @@ cancel, and small ones between.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
-from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.reveal.accumulator import MEANS, rule_of
 from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.experiment import Experiment, Inquiry, NotTold, Single, ask, output_shape, same
 from fidelity.arithmetic.reveal.orders import dealing
+from fidelity.arithmetic.reveal.parts import ABSORBABLE, Option, Options, Parts, Place, Taken, complete, divided
 from fidelity.arithmetic.reveal.sites import Shape, Site
 from fidelity.arithmetic.reveal.stress import MOST_TOLD, arbitrary_products, noise, pairs, telling_means
 from fidelity.arithmetic.reveal.survey import Line, Region, Survey
@@ -25,34 +24,6 @@ from fidelity.arithmetic.rules import Product, Reduction
 
 _FEWEST, _TELLING = 3, 6
 _SUMS, _CORNER = 64, 384
-ABSORBABLE: tuple[Literal["ADD", "SUB", "MUL"], ...] = ("ADD", "SUB", "MUL")
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to compute a region's sums."""
-
-    order: Order
-    mean: str = "total"
-
-
-Place = tuple[Line, Region, int]
-"""A number of terms of a region of a line."""
-Taken = tuple[str, bool]
-"""A kind of operation, and whether it is computed inside the sum that reads it."""
-Options = Mapping[Option, frozenset[Taken]]
-"""What explains sums, each with what it takes to be inside the sum, or not to be."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """From `first` terms on, up to the next part; no options where nothing explains what was seen."""
-
-    first: int
-    options: Options
-
-
-Parts = Mapping[Line, tuple[Part, ...]]
 
 
 def refine(
@@ -83,7 +54,7 @@ def refine(
             f"{survey.site.name}: {len(places) - most[0]} of {len(places)} shapes follow no single order"
         )
     best = [(each, options) for score, each, options in found if score == most]
-    return [each for each, _ in best], {line: _divided(line, regions[line], best[0][1]) for line in regions}
+    return [each for each, _ in best], {line: divided(line, regions[line], best[0][1]) for line in regions}
 
 
 def explained_at(
@@ -110,67 +81,12 @@ def _score(options: Mapping[Place, Options]) -> tuple[int, int]:
     return sum(way > 0 for way in ways), sum(ways)
 
 
-def _divided(line: Line, regions: Sequence[Region], found: Mapping[Place, Options]) -> tuple[Part, ...]:
-    """A line's regions, each divided where its numbers of terms have no option in common; ascending."""
-    parts: list[Part] = []
-    for region in regions:
-        here = sorted(
-            ((terms, it) for (at, of, terms), it in found.items() if (at, of) == (line, region)), reverse=True
-        )
-        inside: list[Part] = []
-        current: Options = {}
-        for terms, options in here:
-            common = _common(current, options)
-            if current and options and not common:
-                inside.append(Part(terms + 1, current))
-            current = common or options or current
-        parts += [*[Part(region.first, current), *reversed(inside)]]
-    return tuple(parts)
-
-
-def _common(one: Options, other: Options) -> Options:
-    """Options that explain both, and agree on what is inside the sum."""
-    both = {option: one[option] & other[option] for option in one if option in other}
-    return {option: taken for option, taken in both.items() if _complete(taken)}
-
-
-def _complete(taken: frozenset[Taken]) -> bool:
-    return len({kind for kind, _ in taken}) == len(ABSORBABLE)
-
-
 def _flavours(site: Site, kept: Sequence[Kept]) -> list[Kept]:
     """`kept`, and fused where that has a form; the plain ones first."""
     fused = [
         replace(each, fused=True) for each in kept if site.is_product and each.accumulator.format != "float16_corrected"
     ]
     return [*kept, *fused]
-
-
-def agreed(found: Sequence[Parts]) -> tuple[list[Parts], tuple[Literal["ADD", "SUB", "MUL"], ...]]:
-    """The parts with the options left where all agree on which kinds the sum absorbs, and those kinds."""
-    left = list(found)
-    absorbs: list[Literal["ADD", "SUB", "MUL"]] = []
-    for kind in ABSORBABLE:
-        for inside in (False, True):
-            fitting = [
-                {line: tuple(_limited(part, (kind, inside)) for part in parts) for line, parts in each.items()}
-                for each in left
-            ]
-            pairs_of = [
-                (part, limited)
-                for each, other in zip(left, fitting, strict=True)
-                for line in each
-                for part, limited in zip(each[line], other[line], strict=True)
-            ]
-            if all(limited.options or not part.options for part, limited in pairs_of):
-                left = list(fitting)
-                absorbs += [kind] if inside else []
-                break
-    return left, tuple(absorbs)
-
-
-def _limited(part: Part, taken: Taken) -> Part:
-    return Part(part.first, {option: all_taken for option, all_taken in part.options.items() if taken in all_taken})
 
 
 def _explaining(
@@ -190,7 +106,7 @@ def _explaining(
             rule = rule_of(site, kept, survey.known[label], mean)
             if _explains(rule, known, site, plain):
                 taken = _taken(rule, known, site, seen)
-                if _complete(taken):
+                if complete(taken):
                     left[Option(survey.known[label], mean)] = taken
     return left
 

@@ -13,7 +13,8 @@ from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.reveal.canonical import Kept
 from fidelity.arithmetic.reveal.experiment import Inquiry, NotTold
 from fidelity.arithmetic.reveal.orders import matrix_of
-from fidelity.arithmetic.reveal.refine import Option, Part, Parts, explained_at, refine
+from fidelity.arithmetic.reveal.parts import Option, Part, Parts
+from fidelity.arithmetic.reveal.refine import explained_at, refine
 from fidelity.arithmetic.reveal.sites import Shape
 from fidelity.arithmetic.reveal.survey import Line, Region, Survey
 from fidelity.arithmetic.reveal.synthetic import Arithmetic
