@@ -29,6 +29,8 @@ from typing import Self
 
 import psutil
 
+from fidelity.devices.install_adb import adbd
+
 _FIRST = """
 import fcntl, signal, socket, struct, sys
 with socket.socket() as any:
@@ -69,9 +71,10 @@ _USER = ["--user", "--map-root-user"] if os.geteuid() else []
 
 def missing() -> str | None:
     """Why there can be no World here; None where there can."""
-    for name in ("adb", "adbd", "unshare", "nsenter"):
-        if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
-            return f"{name} is not installed (python -m fidelity.devices.install_adb)"
+    there = {name: shutil.which(name) for name in ("adb", "unshare", "nsenter")} | {"adbd": adbd()}
+    for name, path in there.items():
+        if path is None:
+            return f"{name} is not here (python -m fidelity.devices.install_adb)"
     command = ["unshare", *_USER, "-n", "-m", "-p", "--fork", "true"]
     done = subprocess.run(command, capture_output=True, check=False)
     return None if done.returncode == 0 else f"no namespaces here: {done.stderr.decode().strip()}"
@@ -111,6 +114,9 @@ class World:
             _ADB.format(here=shlex.quote(str(self.folder)), enter=shlex.join(self.enter), adb=shutil.which("adb"))
         )
         adb.chmod(0o755)
+        given = adbd()
+        assert given is not None
+        self.adbd = Path(shutil.copy(given, self.folder / "adbd"))  # where a device of another user may run it
         self.daemons: list[Daemon] = []
         return self
 
@@ -226,7 +232,9 @@ class Daemon:
         """Start it, or start it again after a kill; returns when it listens."""
         become = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if self.user else []
         script = f"mount --bind {shlex.quote(str(self.home / 'store'))} {shlex.quote(str(self.world.store))}"
-        script += f" && cd / && exec {shlex.join([sys.executable, '-c', _WITHOUT_VSOCK, *become, 'adbd'])}"
+        script += (
+            f" && cd / && exec {shlex.join([sys.executable, '-c', _WITHOUT_VSOCK, *become, str(self.world.adbd)])}"
+        )
         variables = {"PATH": f"{self.home / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin", "ADBD_PORT": str(self.port)}
         self.process = subprocess.Popen(
             [*self.world.enter, "unshare", "-m", "sh", "-c", script],
@@ -248,7 +256,7 @@ class Daemon:
         """Send adbd itself a signal: SIGKILL to lose it, SIGSTOP to freeze it, SIGCONT to thaw it."""
         for process in self.world.processes():
             with contextlib.suppress(OSError):
-                if command_of(process) == ["adbd"] and self._mine(process):
+                if command_of(process) == [str(self.world.adbd)] and self._mine(process):
                     os.kill(process, number)
         if number == signal.SIGCONT:
             self.process.send_signal(number)  # nsenter stopped with it

@@ -181,7 +181,7 @@ def test_the_world_ends_with_all_that_is_in_it() -> None:
         world.run("sh", "-c", "sleep 77 > /dev/null 2>&1 &")
         Phone("127.0.0.1:16601", QUICK).reconnect()
         inside = world.processes()
-        assert {command_of(each)[0] for each in inside} >= {"adbd", "adb", "sleep"}
+        assert {command_of(each)[0] for each in inside} >= {str(world.adbd), "adb", "sleep"}
     until(lambda: not any(Path(f"/proc/{each}").exists() for each in inside))
     assert not world.folder.exists()
 
