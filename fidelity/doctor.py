@@ -135,7 +135,7 @@ def runner_check() -> Check:
 
 def adb_check() -> Check:
     """The adb client, which only phones need; what phones there are is told with the devices."""
-    from fidelity.devices.adb import client  # noqa: PLC0415 - only phones need it
+    from fidelity.devices.android.adb import client  # noqa: PLC0415 - only phones need it
 
     try:
         found = client()

@@ -18,9 +18,9 @@ import pytest
 from adb_daemon import Daemon, World, missing
 from tiny_models import X, add_and_scale_job
 
-from fidelity.devices import android
-from fidelity.devices.adb import Limits
-from fidelity.devices.android import run_android_job
+from fidelity.devices.android import job as android_job
+from fidelity.devices.android.adb import Limits
+from fidelity.devices.android.job import run_android_job
 from fidelity.devices.job import JobResult
 from fidelity.devices.tensor_files import read_tensor
 
@@ -64,7 +64,7 @@ class StandIn:
         choice = f"if os.environ.get('DEVICE') == 'faulty':\n{lines}\nelse:\n    time.sleep(0.15)\n    result()\n"
         path.write_text(f"#!{sys.executable} -IS\n{_PROGRAM}{choice}")
         files: Mapping[str, Path] = {"fidelity-runner": path}
-        self._monkeypatch.setattr(android, "runtime_files", lambda _: files)
+        self._monkeypatch.setattr(android_job, "runtime_files", lambda _: files)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ import pytest
 from adb_daemon import World, command_of, until
 from android_stand_in import QUICK, entered
 
-from fidelity.devices import adb
-from fidelity.devices.adb import Limits, Listed, parse_listed
-from fidelity.devices.android_phone import CallFailed, Phone, check_serial, is_network
-from fidelity.devices.android_properties import mend
+from fidelity.devices.android import adb
+from fidelity.devices.android.adb import Limits, Listed, parse_listed
+from fidelity.devices.android.phone import CallFailed, Phone, check_serial, is_network
+from fidelity.devices.android.properties import mend
 from fidelity.errors import BadInput, EnvironmentMissing
 
 # What adb 34 prints, with a phone in every state.

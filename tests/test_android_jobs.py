@@ -17,7 +17,7 @@ from runner_program import built
 from test_tflite_builder import add_and_scale
 from tiny_models import X, Y, add_and_scale_job, job_folder, resident
 
-from fidelity.devices.android import run_android_job
+from fidelity.devices.android.job import run_android_job
 from fidelity.devices.discovery import resolve
 from fidelity.devices.drivers import driver_environment, drivers
 from fidelity.devices.job import Adapter, JobResult
@@ -144,7 +144,7 @@ def test_two_devices_at_once_take_no_longer_than_one(
 
 
 def test_a_gpu_that_only_discovery_knows_is_named_when_the_runtime_took_the_model(tmp_path: Path) -> None:
-    from fidelity.devices.android import _with_adapter  # noqa: PLC0415
+    from fidelity.devices.android.job import _with_adapter  # noqa: PLC0415
     from fidelity.devices.job import Job  # noqa: PLC0415
 
     folder = job_folder(tmp_path, resident(), {"one": {"x": np.zeros((1, 1, 4, 8), np.float32)}}, device="gpu")

@@ -10,8 +10,8 @@ import pytest
 from adb_daemon import World
 from android_stand_in import QUICK, entered
 
-from fidelity.devices.android_phone import Phone
-from fidelity.devices.android_properties import android_devices, parse_properties
+from fidelity.devices.android.phone import Phone
+from fidelity.devices.android.properties import android_devices, parse_properties
 
 PIXEL = """machine: Linux aarch64
 [ro.build.version.release]: [15]

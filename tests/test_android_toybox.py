@@ -13,9 +13,9 @@ from android_stand_in import FAULTY, QUICK, StandIn, entered, job, nothing_left,
 from test_tflite_builder import add_and_scale
 from tiny_models import X, job_folder, sha256
 
-from fidelity.devices.android import run_android_job
-from fidelity.devices.android_phone import Phone
-from fidelity.devices.android_properties import android_devices
+from fidelity.devices.android.job import run_android_job
+from fidelity.devices.android.phone import Phone
+from fidelity.devices.android.properties import android_devices
 
 TOOLS = ["cat", "chmod", "find", "grep", "head", "ln", "mkdir", "mv", "rm", "sha256sum", "stat", "timeout", "touch"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fidelity.devices import android_libraries
-from fidelity.devices.android_libraries import Checksums
+from fidelity.devices.android import libraries as android_libraries
+from fidelity.devices.android.libraries import Checksums
 from fidelity.devices.known_runtimes import LIBRARY, PACKAGE, version_of, with_version
 from fidelity.devices.runner_build import runtime_folder
 from fidelity.files import file_sha256

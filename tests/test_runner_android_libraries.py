@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fidelity.cli.android import android
-from fidelity.devices import android_libraries
-from fidelity.devices.android_libraries import LIBRARIES, PLATFORM, android_runtime, cache_folder, set_up
+from fidelity.devices.android import libraries as android_libraries
+from fidelity.devices.android.libraries import LIBRARIES, PLATFORM, android_runtime, cache_folder, set_up
 from fidelity.devices.runner_build import built_android_runner
 from fidelity.errors import BadInput, EnvironmentMissing
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fidelity.cli import options as o
-from fidelity.devices.android_libraries import BASE
+from fidelity.devices.android.libraries import BASE
 from fidelity.devices.runner_build import ANDROID_TARGET
 from fidelity.errors import EXIT_PASS
 
@@ -60,7 +60,7 @@ def setup(
     LiteRT publishes no checksums: where fidelity ships none either, those of the first fetch are
     recorded, and every later use is held to them.
     """
-    from fidelity.devices.android_libraries import LIBRARIES, set_up  # noqa: PLC0415
+    from fidelity.devices.android.libraries import LIBRARIES, set_up  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
     with session.reporter.stage("LiteRT's Android libraries", len(LIBRARIES)) as step:

@@ -15,7 +15,7 @@ from fidelity.errors import BadInput, EnvironmentMissing
 from fidelity.record import Record
 
 if TYPE_CHECKING:
-    from fidelity.devices.android_properties import AndroidInfo
+    from fidelity.devices.android.properties import AndroidInfo
 
 CPU_OF_PHONE = "/cpu"
 MEND = "run: make software-gpu (or python -m fidelity.devices.install_software_gpu)"
@@ -109,8 +109,8 @@ def resolve(spec: str) -> Device:
 
 def phones() -> tuple[DeviceInfo, ...]:
     """Every device that adb lists, usable or not; none where there is no adb."""
-    from fidelity.devices.adb import DeviceLost  # noqa: PLC0415 - adb is only for phones
-    from fidelity.devices.android_properties import android_devices  # noqa: PLC0415
+    from fidelity.devices.android.adb import DeviceLost  # noqa: PLC0415 - adb is only for phones
+    from fidelity.devices.android.properties import android_devices  # noqa: PLC0415
 
     try:
         return tuple(_phone_info(each) for each in android_devices())
@@ -122,8 +122,8 @@ def phones() -> tuple[DeviceInfo, ...]:
 
 def _phone(spec: str, wanted: str) -> Device:
     """The phone of a serial, or the only one."""
-    from fidelity.devices.adb import client  # noqa: PLC0415 - adb is only for phones
-    from fidelity.devices.android_phone import Phone, check_serial, is_network  # noqa: PLC0415
+    from fidelity.devices.android.adb import client  # noqa: PLC0415 - adb is only for phones
+    from fidelity.devices.android.phone import Phone, check_serial, is_network  # noqa: PLC0415
 
     serial = wanted.removesuffix(CPU_OF_PHONE)
     if wanted:

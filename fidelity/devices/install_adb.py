@@ -63,7 +63,7 @@ def install(version: str) -> None:
     """adb and the tools with apt, from the suite that has them; adbd beside, so that nothing starts it."""
     target = _SUITES[version]
     if target:
-        apt._SOURCES.write_text(apt.backports(target[1], apt.mirror([])), "utf-8")
+        apt.BACKPORTS_SOURCES.write_text(apt.backports(target[1], apt.mirror([])), "utf-8")
     apt.run(["apt-get", "update", "-q"])
     apt.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *target, *PACKAGES])
     folder = _cache()

@@ -22,7 +22,7 @@ PACKAGES = ("mesa-vulkan-drivers", "libvulkan1")
 OLDEST_MESA = 25  # 22.3 is refused by the delegate; 25.0.7 is the one measured
 _BACKPORTS = {"12": "bookworm-backports"}
 _SUPPORTED = {"debian": {"12", "13"}, "ubuntu": {"24.04", "24.10", "25.04", "25.10", "26.04"}}
-_SOURCES = Path("/etc/apt/sources.list.d/fidelity-backports.sources")
+BACKPORTS_SOURCES = Path("/etc/apt/sources.list.d/fidelity-backports.sources")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SECONDS = 600
 
@@ -69,7 +69,7 @@ def install(version: str) -> None:
     """With the system's package manager, as root."""
     suite = _BACKPORTS.get(version)
     if suite:
-        _SOURCES.write_text(backports(suite, mirror([])), "utf-8")
+        BACKPORTS_SOURCES.write_text(backports(suite, mirror([])), "utf-8")
     run(["apt-get", "update", "-q"])
     target = ["-t", suite] if suite else []
     run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *target, *PACKAGES])
@@ -83,7 +83,7 @@ def unpack(version: str) -> None:
         (private / folder).mkdir(parents=True, exist_ok=True)
     shutil.copytree("/etc/apt/sources.list.d", private / "sources", dirs_exist_ok=True)
     if suite:
-        (private / "sources" / _SOURCES.name).write_text(backports(suite, mirror([])), "utf-8")
+        (private / "sources" / BACKPORTS_SOURCES.name).write_text(backports(suite, mirror([])), "utf-8")
     options = [
         *("-o", f"Dir::State::lists={private / 'lists'}"),
         *("-o", f"Dir::Cache={private}"),

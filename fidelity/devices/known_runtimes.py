@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from fidelity.devices.android_libraries import recorded_versions
+from fidelity.devices.android.libraries import recorded_versions
 from fidelity.devices.runner_build import runtime_folder
 from fidelity.errors import EnvironmentMissing
 from fidelity.files import file_sha256

@@ -16,7 +16,7 @@ def run_job(folder: Path, device: Device) -> JobResult:
     (EnvironmentMissing).
     """
     if device.serial is not None:
-        from fidelity.devices.android import run_android_job  # noqa: PLC0415 - adb is only for phones
+        from fidelity.devices.android.job import run_android_job  # noqa: PLC0415 - adb is only for phones
 
         adapter = Adapter(name=device.info.name, driver=device.info.driver, software=device.info.software)
         return run_android_job(folder, device.serial, adapter=adapter)

@@ -16,9 +16,9 @@ from android_stand_in import QUICK, StandIn, entered, job, nothing_left
 from test_tflite_builder import add_and_scale
 from tiny_models import X, job_folder
 
-from fidelity.devices.android import run_android_job
-from fidelity.devices.android_properties import android_devices
-from fidelity.devices.android_store import root
+from fidelity.devices.android.job import run_android_job
+from fidelity.devices.android.properties import android_devices
+from fidelity.devices.android.store import root
 from fidelity.devices.job import Job
 from fidelity.devices.tensor_files import read_tensor
 from fidelity.errors import BadInput

@@ -118,7 +118,7 @@ def test_a_child_that_outlives_the_runner_is_ended(
 def test_a_long_log_is_cut_and_the_result_kept(tmp_path: Path, faulty: Daemon, stand_in: StandIn) -> None:
     stand_in.does("result(); open('log.txt', 'w').write('stand-in\\n' * (1 << 20))")
     folder = job(tmp_path)
-    from fidelity.devices.android import run_android_job  # noqa: PLC0415 - run() looks for the honest log
+    from fidelity.devices.android.job import run_android_job  # noqa: PLC0415 - run() looks for the honest log
 
     assert run_android_job(folder, faulty.serial).status == "ok"
     assert (folder / "log.txt").stat().st_size == 8 << 20

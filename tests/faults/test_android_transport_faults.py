@@ -25,7 +25,7 @@ from android_stand_in import FAULTY, QUICK, StandIn, beside, entered, job, nothi
 from test_tflite_builder import add_and_scale
 from tiny_models import X, job_folder, sha256
 
-from fidelity.devices.android_phone import Phone
+from fidelity.devices.android.phone import Phone
 from fidelity.devices.job import JobResult
 
 SLOW = "time.sleep(1)\nresult()"

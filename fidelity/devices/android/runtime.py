@@ -22,7 +22,7 @@ def runtime_files(platform: str) -> Mapping[str, Path]:
     platform, EnvironmentMissing when what is needed was not built or downloaded yet.
     """
     if platform == ANDROID:
-        from fidelity.devices.android_libraries import android_runtime  # noqa: PLC0415 - only for phones
+        from fidelity.devices.android.libraries import android_runtime  # noqa: PLC0415 - only for phones
 
         return android_runtime()
     if (why := why_not(platform)) is not None:

@@ -16,12 +16,12 @@ import signal
 import time
 from pathlib import Path, PurePosixPath
 
-from fidelity.devices.adb import LIMITS, DeviceLost, Limits
-from fidelity.devices.android_phone import CallFailed, Phone
-from fidelity.devices.android_properties import mend
-from fidelity.devices.android_pull import OUTPUTS, pull, remove
-from fidelity.devices.android_runtime import NoRuntime, runtime_files
-from fidelity.devices.android_store import Store, digest_of, root
+from fidelity.devices.android.adb import LIMITS, DeviceLost, Limits
+from fidelity.devices.android.phone import CallFailed, Phone
+from fidelity.devices.android.properties import mend
+from fidelity.devices.android.pull import OUTPUTS, pull, remove
+from fidelity.devices.android.runtime import NoRuntime, runtime_files
+from fidelity.devices.android.store import Store, digest_of, root
 from fidelity.devices.believing import JOB, LOG, RESULT, no_result, read_result
 from fidelity.devices.job import Adapter, Job, JobResult, Status
 from fidelity.devices.tensor_files import inside

@@ -12,9 +12,9 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from fidelity.devices.adb import DeviceLost
-from fidelity.devices.android_phone import END, CallFailed
-from fidelity.devices.android_store import Store, batches
+from fidelity.devices.android.adb import DeviceLost
+from fidelity.devices.android.phone import END, CallFailed
+from fidelity.devices.android.store import Store, batches
 from fidelity.devices.believing import LOG, RESULT
 from fidelity.errors import EnvironmentMissing
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fidelity.devices.adb import LIMITS, Answer, DeviceLost, Limits, call, listed, reason
+from fidelity.devices.android.adb import LIMITS, Answer, DeviceLost, Limits, call, listed, reason
 from fidelity.errors import BadInput
 
 END = "fidelity-end"

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fidelity.devices.android_phone import CallFailed, Phone
+from fidelity.devices.android.phone import CallFailed, Phone
 from fidelity.errors import BadInput
 
 FOLDER_VARIABLE = "FIDELITY_ANDROID_FOLDER"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from fidelity.devices.adb import LIMITS, DeviceLost, Limits, Listed, listed
-from fidelity.devices.android_phone import CallFailed, Phone, check_serial
-from fidelity.devices.android_runtime import why_not
-from fidelity.devices.android_store import root
+from fidelity.devices.android.adb import LIMITS, DeviceLost, Limits, Listed, listed
+from fidelity.devices.android.phone import CallFailed, Phone, check_serial
+from fidelity.devices.android.runtime import why_not
+from fidelity.devices.android.store import root
 from fidelity.errors import BadInput
 from fidelity.record import Figure, Record
 

@@ -7,7 +7,7 @@ there wherever a phone is used; a library would be one more dependency beside it
 5 ms of process start.
 
 What adb says is not believed: `shell` ends with code 0 and its output cut when the daemon dies,
-`connect` returns 0 when it failed, and `devices` calls a frozen device `device`: android_phone.py
+`connect` returns 0 when it failed, and `devices` calls a frozen device `device`: phone.py
 deals with that.
 """
 

@@ -1,7 +1,7 @@
 """LiteRT's own Android libraries, fetched once into the per-user cache, checked whenever they are used.
 
 LiteRT publishes prebuilt libraries by version and platform, without checksums of their own. So a file
-is compared with the checksum that fidelity ships (android_checksums.json) where there is one; else the
+is compared with the checksum that fidelity ships (checksums.json) where there is one; else the
 checksum of the first fetch is recorded, and every later use and fetch is held to it. Whatever does not
 arrive whole, or is no arm64 library, never gets the name of one.
 """
@@ -37,7 +37,7 @@ LIBRARIES = ("libLiteRt.so", "libLiteRtClGlAccelerator.so")
 OLDEST = (2, 1, 6)
 """The C runner's declarations hold from here on: an older runtime takes other arguments under the same names."""
 
-SHIPPED = Path(__file__).with_name("android_checksums.json")
+SHIPPED = Path(__file__).with_name("checksums.json")
 RECORDED, CHOSEN = "checksums.json", "chosen.json"
 _CHUNK = 1 << 20
 _LARGEST = 256 << 20
