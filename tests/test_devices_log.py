@@ -96,6 +96,23 @@ def test_nothing_on_the_device_is_no_partition() -> None:
     assert (found.nodes_on_device, found.partitions, found.full) == (0, 0, False)
 
 
+def test_a_graph_that_is_refused_whole_is_on_the_cpu_whole() -> None:
+    log = f"{REFUSED}No operations will run on the GPU, and all 7 operations will run on the CPU.\n"
+    found = residency(log, 7, fully_accelerated=False)
+    assert found is not None
+    assert (found.nodes_on_device, found.nodes_total, found.partitions, found.full) == (0, 7, 0, False)
+    assert found.refusals
+    assert residency(log, 8, fully_accelerated=False) is None
+
+
+def test_a_refusal_without_a_reason_does_not_end_the_list() -> None:
+    head, *rest = REFUSED.splitlines()
+    for bare in ("DEQUANTIZE: ", "DEQUANTIZE:"):
+        found = refusals([head, bare, *rest])
+        assert (found[0].op, found[0].reason) == ("DEQUANTIZE", "the delegate gives no reason")
+        assert found[1:] == refusals([head, *rest])
+
+
 def test_one_operation_is_told_in_the_singular() -> None:
     log = "6 operations will run on the GPU, and the remaining 1 operation will run on the CPU.\n"
     found = residency(log, 7, fully_accelerated=False)

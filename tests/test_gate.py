@@ -202,10 +202,10 @@ def test_labels_that_make_one_folder_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def on_gpu(gpu: Device, tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> tuple[GateReport, Path]:
-    if "llvmpipe Mesa 25.0.7" not in str(gpu.info.driver):
-        pytest.skip(f"no arithmetic has been measured for {gpu.info}")
-    return run(config({**GPU, "device": gpu.spec}), tmp_path_factory.mktemp("reports"), cache)
+def on_gpu(gpu_device: Device, tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> tuple[GateReport, Path]:
+    if "llvmpipe Mesa 25.0.7" not in str(gpu_device.info.driver):
+        pytest.skip(f"no arithmetic has been measured for {gpu_device.info}")
+    return run(config({**GPU, "device": gpu_device.spec}), tmp_path_factory.mktemp("reports"), cache)
 
 
 def test_a_gpu_run_has_the_bits_that_its_arithmetic_must_give(on_gpu: tuple[GateReport, Path]) -> None:
@@ -264,7 +264,7 @@ def test_altered_or_misplaced_expected_outputs_are_noticed(on_gpu: tuple[GateRep
 
 
 def test_a_device_that_computes_otherwise_than_its_profile_is_found(
-    gpu: Device, on_gpu: tuple[GateReport, Path], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu_device: Device, on_gpu: tuple[GateReport, Path], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outputs with three times the expected error: inside every fixed limit but for the third side."""
     honest = execution.load_outputs
@@ -278,25 +278,25 @@ def test_a_device_that_computes_otherwise_than_its_profile_is_found(
         return outputs
 
     monkeypatch.setattr(execution, "load_outputs", drifted)
-    report, _ = run(config({**GPU, "device": gpu.spec}), tmp_path, cache)
+    report, _ = run(config({**GPU, "device": gpu_device.spec}), tmp_path, cache)
     assert "worse_than_expected" in {reason.code for reason in report.reasons}
 
 
 def test_without_a_profile_of_the_device_somebody_is_told(
-    gpu: Device, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu_device: Device, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fidelity.gate.expecting.shipped", lambda: ("ieee-fp32", "card-mali-opencl"))
-    report, _ = run(config({**GPU, "device": gpu.spec}), tmp_path, cache)
+    report, _ = run(config({**GPU, "device": gpu_device.spec}), tmp_path, cache)
     assert report.passed
     assert report.predictions == ()
     assert {reason.code for reason in report.reasons if reason.stage == "compare"} == {"no_profile"}
 
 
 def test_the_collapse_of_the_stock_layernorm_is_predicted_and_its_first_site_named(
-    gpu: Device, cache: Cache, tmp_path: Path
+    gpu_device: Device, cache: Cache, tmp_path: Path
 ) -> None:
     chosen = config(
-        {**GPU, "device": gpu.spec}, rewrites="split_qkv,rotate_half,pool_one_query", weights="massive:900@0"
+        {**GPU, "device": gpu_device.spec}, rewrites="split_qkv,rotate_half,pool_one_query", weights="massive:900@0"
     )
     report, _ = run(chosen, tmp_path, cache)
     assert {"collapse", "expected_collapse", "as_expected", "overflow"} <= {reason.code for reason in report.reasons}
@@ -307,8 +307,8 @@ def test_the_collapse_of_the_stock_layernorm_is_predicted_and_its_first_site_nam
     assert report.runs[0].expected.identical_share == 1
 
 
-def test_unrewritten_on_the_gpu_is_refused_by_name(gpu: Device, cache: Cache, tmp_path: Path) -> None:
-    report, _ = run(config({**GPU, "device": gpu.spec}, rewrites="none", only=("astronaut",)), tmp_path, cache)
+def test_unrewritten_on_the_gpu_is_refused_by_name(gpu_device: Device, cache: Cache, tmp_path: Path) -> None:
+    report, _ = run(config({**GPU, "device": gpu_device.spec}, rewrites="none", only=("astronaut",)), tmp_path, cache)
     residency = report.runs[0].result.residency
     assert residency is not None
     assert 0 < residency.nodes_on_device < residency.nodes_total
@@ -326,10 +326,10 @@ def test_unrewritten_on_the_gpu_is_refused_by_name(gpu: Device, cache: Cache, tm
     ],
 )
 def test_massive_activations_need_a_scaled_layernorm(
-    gpu: Device, cache: Cache, tmp_path: Path, rewrites: str, passes: bool
+    gpu_device: Device, cache: Cache, tmp_path: Path, rewrites: str, passes: bool
 ) -> None:
     """This device keeps the sum but stores the square in fp16: |x - mean| past 256 is lost (facts.md)."""
-    chosen = config({**GPU, "device": gpu.spec}, rewrites=rewrites, weights="massive:900@0")
+    chosen = config({**GPU, "device": gpu_device.spec}, rewrites=rewrites, weights="massive:900@0")
     report, _ = run(chosen, tmp_path, cache)
     residency = report.runs[0].result.residency
     assert residency is not None
@@ -337,8 +337,8 @@ def test_massive_activations_need_a_scaled_layernorm(
     assert report.runs[0].judgement.passed is passes, report.headline
 
 
-def test_ablation_tells_what_each_rewrite_is_for(gpu: Device, cache: Cache, tmp_path: Path) -> None:
-    chosen = config({**GPU, "weights_dtype": "float16", "device": gpu.spec}, weights="massive:900@0")
+def test_ablation_tells_what_each_rewrite_is_for(gpu_device: Device, cache: Cache, tmp_path: Path) -> None:
+    chosen = config({**GPU, "weights_dtype": "float16", "device": gpu_device.spec}, weights="massive:900@0")
     report, _ = run(chosen, tmp_path, cache, ablate=True)
     outcomes = {row.left_out: row.outcome for row in report.ablations}
     assert outcomes["split_qkv"] == "refused"

@@ -156,7 +156,7 @@ class JobResult(Record):
 
     `outputs` holds what was finished before a failure; nothing in it is filled in or repaired.
     `adapter` and `residency` are not an executor's to tell: the harness reads them from the log,
-    with the runtime's own word, `fully_accelerated`.
+    with the runtime's own word, `fully_accelerated` (None on a CPU).
     """
 
     status: Status

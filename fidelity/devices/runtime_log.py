@@ -18,8 +18,11 @@ _SPLIT = re.compile(
     r"^(?P<gpu>[0-9]{1,9}) operations? will run on the GPU, "
     r"and the remaining (?P<cpu>[0-9]{1,9}) operations? will run on the CPU"
 )
+_NONE = re.compile(r"^No operations will run on the GPU, and all (?P<cpu>[0-9]{1,9}) operations? will run on the CPU")
 _REFUSALS = "Following operations are not supported by GPU delegate:"
-_REFUSAL = re.compile(r"^(?!INFO|WARNING|ERROR|VERBOSE|FATAL)(?P<op>[A-Z][A-Z0-9_]*|CUSTOM [^:]+): (?P<reason>.+)$")
+_REFUSAL = re.compile(
+    r"^(?!INFO|WARNING|ERROR|VERBOSE|FATAL)(?P<op>[A-Z][A-Z0-9_]*|CUSTOM [^:]+):(?: (?P<reason>.*))?$"
+)
 _ADAPTER = re.compile(
     # bounded: the log is untrusted, and open-ended repeats took seconds on a hostile one
     r"Selected adapter: (?P<name>[^\n]{1,256}?), arch=[^,\n]{0,64}, [^\n]{0,512}?adapterType=(?P<type>[^\n]{1,64})"
@@ -70,6 +73,8 @@ def residency(log: str, nodes: int, *, fully_accelerated: bool) -> Residency | N
             if split is not None:  # the GPU alone refused, and what follows is the second compilation
                 break
             split = (int(match["gpu"]), int(match["cpu"]), line.strip())
+        elif (match := _NONE.match(line)) and split is None:
+            split = (0, int(match["cpu"]), line.strip())
         partitions += _KERNEL in line
     if split is not None:
         gpu, cpu, line = split
@@ -103,7 +108,7 @@ def refusals(lines: list[str]) -> tuple[Refusal, ...]:
             match = _REFUSAL.match(line)
             if match is None:
                 break
-            reason, tensor = _reason(match["reason"])
+            reason, tensor = _reason(match["reason"] or "the delegate gives no reason")
             counted[match["op"], reason, tensor] += 1
     return tuple(Refusal(op=op, reason=why, tensor=t, count=n) for (op, why, t), n in counted.items())
 

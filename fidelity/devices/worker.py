@@ -104,7 +104,7 @@ def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, li
         device=job.device,
         precision_asked=job.precision,
         precision_had=_precision(job, folder),
-        fully_accelerated=compiled.on_device_alone and bool(compiled.model.is_fully_accelerated()),
+        fully_accelerated=_fully_accelerated(job, compiled),
         outputs=tuple(outputs),
         timing=timing,
         thermal=thermal or None,
@@ -112,6 +112,11 @@ def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, li
         runtime=litert.runtime_versions(),
         model_sha256=job.model_sha256,
     )
+
+
+def _fully_accelerated(job: Job, compiled: litert.Compiled) -> bool | None:
+    """The runtime's own word; of a CPU it means nothing."""
+    return None if job.device == "cpu" else compiled.on_device_alone and bool(compiled.model.is_fully_accelerated())
 
 
 def _one(runner: litert.Runner, name: str, tensors: litert.Tensors, job: Job, folder: Path) -> RunOutput:
