@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fidelity.arithmetic.reveal.company.graphs import Company, Node
 from fidelity.arithmetic.reveal.experiment import Refusal, Result
 from fidelity.devices.believing import load_outputs
-from fidelity.devices.discovery import Device
+from fidelity.devices.discovery import Device, quickest
 from fidelity.devices.job import Precision
 from fidelity.devices.prepare import prepare_job
 from fidelity.devices.run import run_job
@@ -44,7 +44,7 @@ class DeviceCompany:
 
     def __init__(self, device: Device, folder: Path) -> None:
         """Jobs run in new folders under `folder` and are removed when they have answered."""
-        self.device, self.folder, self.jobs = device, folder, 0
+        self.device, self.folder, self.jobs = quickest(device), folder, 0
         self._refused: dict[str, str] = {}
 
     def run(self, graphs: Sequence[Company]) -> list[Result]:

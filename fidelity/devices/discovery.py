@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from fidelity.devices.drivers import Driver, VulkanDevice, drivers
@@ -63,6 +63,17 @@ class Device:
     def queue(self) -> str:
         """What cannot be used by two jobs at once: this machine, or one phone."""
         return "here" if self.serial is None else self.serial
+
+
+def quickest(device: Device) -> Device:
+    """The same device by the executor that starts fastest, for many small jobs: the C runner where it was built."""
+    from fidelity.devices.runner_build import host_runner  # noqa: PLC0415 - seldom needed
+
+    try:
+        host_runner()
+    except EnvironmentMissing:
+        return device
+    return replace(device, executor="runner")
 
 
 def on_cpu(spec: str) -> bool:

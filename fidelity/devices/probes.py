@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fidelity.arithmetic.reveal.experiment import Experiment, Refusal, Result, output_shape
 from fidelity.devices.believing import load_outputs
-from fidelity.devices.discovery import Device
+from fidelity.devices.discovery import Device, quickest
 from fidelity.devices.job import JobResult
 from fidelity.devices.prepare import prepare_job
 from fidelity.devices.run import run_job
@@ -55,7 +55,7 @@ class DeviceLaboratory:
 
     def __init__(self, device: Device, folder: Path) -> None:
         """Jobs run in new folders under `folder` and are removed when they have answered."""
-        self.device, self.folder, self.jobs = device, folder, 0
+        self.device, self.folder, self.jobs = quickest(device), folder, 0
         self.last: JobResult | None = None
         self._refused: dict[str, str] = {}
 
