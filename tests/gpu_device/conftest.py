@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fidelity.devices.discovery import Device
+from fidelity.devices.discovery import Device, resolve
 from fidelity.pytest_plugin import device_specs
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from over_adbd import OverAdbd, over_adbd  # noqa: E402
 from targets import Choice, Target, choices, target  # noqa: E402
 
 _TARGETS = pytest.StashKey[dict[Choice, Target]]()
@@ -39,6 +42,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
+def over_adbd_here(request: pytest.FixtureRequest) -> Iterator[OverAdbd]:
+    """The C runner over a real adbd, for jobs on this machine: its jobs have the first local device's driver."""
+    local = next(spec for spec in device_specs(request.config) if not spec.startswith("android"))
+    with over_adbd(resolve(local).environment) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def one_target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Target:
     """A device's CPU or GPU by one executor."""
     return _target(request, tmp_path_factory, request.param)
@@ -58,5 +69,6 @@ def _target(request: pytest.FixtureRequest, folders: pytest.TempPathFactory, cho
     """One object a session for each choice: it remembers the jobs that it ran."""
     made = request.config.stash.setdefault(_TARGETS, {})
     if choice not in made:
-        made[choice] = target(request.config, choice, lambda: folders.mktemp("job"))
+        over = partial(request.getfixturevalue, "over_adbd_here")
+        made[choice] = target(request.config, choice, lambda: folders.mktemp("job"), over)
     return made[choice]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from over_adbd import OverAdbd
 from tiny_models import job_folder
 
 from fidelity.devices.believing import load_outputs
@@ -39,8 +40,8 @@ class Choice:
 
 
 def choices(spec: str) -> tuple[Choice, ...]:
-    """Both executors of a local device, adb of a phone; its CPU and its GPU by each."""
-    executors = ("adb",) if spec.startswith("android") else ("worker", "runner")
+    """The executors of a local device, one of them over a real adbd; adb of a phone; its CPU and its GPU by each."""
+    executors = ("adb",) if spec.startswith("android") else ("worker", "runner", "adbd")
     return tuple(Choice(spec, executor, where) for where in ("cpu", "gpu") for executor in executors)
 
 
@@ -51,6 +52,7 @@ class Target:
     choice: Choice
     device: Device
     folders: Folders
+    variables: dict[str, str] = field(default_factory=dict)
     done: dict[str, tuple[JobResult, Outputs]] = field(default_factory=dict)
 
     @property
@@ -69,7 +71,10 @@ class Target:
         key = _digest(model, inputs, options)
         if again or key not in self.done:
             job = job_folder(self.folders(), model, inputs, device=self.device.job_device, **options)
-            result = run_job(job, self.device)
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in self.variables.items():
+                    patch.setenv(name, value)
+                result = run_job(job, self.device)
             self.done[key] = result, load_outputs(job, result)
         return self.done[key]
 
@@ -96,11 +101,18 @@ def _digest(model: bytes, inputs: Inputs, options: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def target(config: pytest.Config, choice: Choice, folders: Folders) -> Target:
-    """The target, or a skip with the reason (a failure with --require-device)."""
+def target(config: pytest.Config, choice: Choice, folders: Folders, over: Callable[[], OverAdbd]) -> Target:
+    """The target, or a skip with the reason (a failure with --require-device). `over` starts the adbd, once."""
     device = device_or_skip(config, choice.spec)
     if choice.where == "cpu":
         device = resolve(f"{choice.spec}/cpu" if choice.executor == "adb" else "cpu")
+    if choice.executor == "adbd":
+        try:
+            found = over()
+        except RuntimeError as error:
+            pytest.skip(str(error))
+        there = replace(device, executor="runner", serial=found.serial, environment={})
+        return Target(choice, there, folders, found.variables)
     if choice.executor != "adb":
         device = replace(device, executor=choice.executor)  # type: ignore[arg-type]
     if choice.executor == "runner":

@@ -114,7 +114,8 @@ def test_every_executor_of_a_device_gives_the_same_bits(
     for pair in same_device:
         results = [one.ok(model, {"one": inputs}, **ten) for one in pair]
         (first, outputs), (second, others) = results
-        assert first.adapter == second.adapter
+        adapters = [result.adapter and (result.adapter.name, result.adapter.software) for result in (first, second)]
+        assert adapters[0] == adapters[1]  # over adb no more is known than the log tells
         assert first.residency == second.residency
         assert first.precision_had == second.precision_had
         for name, tensors in outputs.items():

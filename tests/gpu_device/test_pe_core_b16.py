@@ -1,7 +1,7 @@
 """PE-Core B/16 whole on the real CPU runtime and the real GPU delegate: converted as a user would, and run.
 
 The figures are the limits that the reference conversion was promised with, against the float64 of the model that was
-not rewritten. One run costs nine seconds of a software GPU and one conversion twenty-five, so three photographs
+not rewritten. One run costs nine seconds of a software GPU and one conversion twenty-five, so two photographs
 stand for the gate's thirteen inputs and one for each of the other runs; what is not rewritten, and massive
 activations with the safe LayerNorm, test_pe_core_b16_gate.py has (the block of it: test_rewritten_blocks.py).
 """
@@ -34,7 +34,7 @@ from fidelity.models.subject import Subject, build_subject, truth
 pytestmark = pytest.mark.gpu_device
 ROOT = Path(__file__).parents[2]
 SOURCE, MASSIVE = "timm:vit_pe_core_base_patch16_224", "massive:540@1"
-PHOTOGRAPHS = ("astronaut", "gravel", "hubble-deep-field")
+PHOTOGRAPHS = ("astronaut", "gravel")
 MEASURED = "llvmpipe Mesa 25."  # the driver that a profile is shipped for
 PROFILE = "mldrift-webgpu-lavapipe"
 VARIANTS = {
@@ -106,7 +106,7 @@ def assert_resident(result: JobResult) -> None:
     assert result.residency.nodes_total > 800
 
 
-def test_three_photographs_in_fp16(gpu: Device, artefacts: Made, tmp_path: Path) -> None:
+def test_photographs_in_fp16(gpu: Device, artefacts: Made, tmp_path: Path) -> None:
     path = artefacts["published"].result()
     result, outputs = run(gpu, path, tmp_path, *PHOTOGRAPHS)
     assert_resident(result)
@@ -122,7 +122,7 @@ def test_a_photograph_in_fp32(gpu: Device, artefacts: Made, tmp_path: Path) -> N
     assert worst_correlation(outputs) >= 0.99999
 
 
-def test_three_photographs_on_the_cpu(artefacts: Made, tmp_path: Path) -> None:
+def test_photographs_on_the_cpu(artefacts: Made, tmp_path: Path) -> None:
     _, outputs = run(resolve("cpu"), artefacts["published"].result(), tmp_path, *PHOTOGRAPHS)
     assert worst_correlation(outputs) >= 0.99999
 
