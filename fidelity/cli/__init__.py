@@ -12,6 +12,7 @@ from fidelity.cli.bench import bench
 from fidelity.cli.doctor import doctor
 from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
+from fidelity.cli.locate import locate
 from fidelity.cli.predict import predict
 from fidelity.cli.prove import prove
 from fidelity.cli.reveal import reveal
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (doctor, prove, convert, audit, predict, run, compare, gate, bench, reveal):
+for verb in (doctor, prove, convert, audit, predict, run, compare, locate, gate, bench, reveal):
     app.command()(verb)
 app.add_typer(golden, name="golden")
 app.add_typer(android, name="android")

@@ -1,0 +1,1 @@
+"""Where the first wrong number comes from, and whose fault it is."""

@@ -1,0 +1,107 @@
+"""The first operator whose inputs are right and whose result is wrong: from a trace, or by bisection of prefixes.
+
+Right means: what the device's arithmetic must give. Under a measured profile that is a matter of
+bits; under one that stands for it, of error within LIMIT times the expected one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from fidelity.locate.trace import Trace, Traced
+from fidelity.tflite.structure import Graph
+
+LIMIT = 2.0
+"""As error_ratio's in policies/default.toml, where it is derived."""
+
+NOISE = 2.0**-11
+"""Half a unit in the last place of fp16: an error below it is no error of an operator in fp16."""
+
+
+def wrong(row: Traced, *, measured: bool) -> bool:
+    """Whether this result is another than the arithmetic gives.
+
+    Under a measured profile, other bits are wrong only where the error grows by them too: a result
+    that is as near to the truth as the expected one is another rounding, not a fault.
+    """
+    if not math.isfinite(row.error_actual):
+        return math.isfinite(row.error_expected)
+    if measured and row.identical_share == 1.0:
+        return False
+    return row.error_actual > NOISE and row.error_actual > LIMIT * row.error_expected
+
+
+def culprit(found: Trace, graph: Graph, lying: frozenset[int] = frozenset()) -> Traced | None:
+    """The first wrong operator in execution order whose traced inputs are all right; None when there is none.
+
+    `lying` are tensors that are right where nothing else is shown: what a tap says of them does not count.
+    """
+    rows = [row for row in found.operators if row.tensor not in lying]
+    bad = {row.tensor for row in rows if wrong(row, measured=not found.stands_in)}
+    shown = {row.tensor for row in rows}
+    return next((row for row in rows if row.tensor in bad and bad.isdisjoint(sources(graph, row, shown))), None)
+
+
+def felt(found: Trace, graph: Graph, row: Traced) -> bool:
+    """Whether what reads this result is wrong too, or is the output: then the result is what a tap says."""
+    outputs = {index for _, index in graph.signature().outputs}
+    if any(outputs & set(reader.outputs) for reader in graph.main.consumers[row.tensor]):
+        return True
+    shown = {each.tensor for each in found.operators}
+    bad = [each for each in found.operators if wrong(each, measured=not found.stands_in)]
+    return any(row.tensor in sources(graph, each, shown) for each in bad)
+
+
+def sources(graph: Graph, row: Traced, shown: set[int]) -> set[int]:
+    """The shown tensors that an operator's result comes from, through those that are not shown."""
+    found: set[int] = set()
+    seen: set[int] = set()
+    open_ones = list(graph.main.operators[row.operator].inputs)
+    while open_ones:
+        index = open_ones.pop()
+        if index in seen:
+            continue
+        seen.add(index)
+        if index in shown:
+            found.add(index)
+        elif index in graph.main.producers:
+            open_ones += [each for each in graph.main.producers[index].inputs if each >= 0]
+    return found
+
+
+def first_wrong(tensors: tuple[int, ...], is_wrong: Callable[[int], bool]) -> tuple[int | None, int]:
+    """By bisection, the first of `tensors` that is wrong, and how many were looked at.
+
+    The error must be monotone for that: right at the first, wrong at the last, and still wrong right
+    behind what was found. None when it is not: then only a trace tells.
+    """
+    looked: dict[int, bool] = {}
+
+    def look(place: int) -> bool:
+        if place not in looked:
+            looked[place] = is_wrong(tensors[place])
+        return looked[place]
+
+    low, high = 0, len(tensors) - 1
+    if not tensors or not look(high):
+        return None, len(looked)
+    if look(low):
+        return tensors[low], len(looked)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if look(middle) else (middle, high)
+    beyond = min(high + 1, len(tensors) - 1)
+    before = max(low - 1, 0)
+    if not look(beyond) or look(before):
+        return None, len(looked)
+    return tensors[high], len(looked)
+
+
+def blocks(found: Trace) -> Mapping[str, Traced]:
+    """The last operator of every block, by the block's name: how the error grows from block to block."""
+    last: dict[str, Traced] = {}
+    for row in found.operators:
+        if row.module:
+            last[row.module.split(" + ")[0].split(".")[0]] = row
+    return last
