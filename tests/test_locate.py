@@ -176,7 +176,7 @@ def test_a_tap_that_lies_is_told_and_the_fault_behind_it_found(graph: Graph, tmp
     found = located(graph, run, tmp_path)
     assert found.culprit is not None
     assert graph.main.tensors[found.culprit.tensor].name == "gelu3"
-    assert any("op 5 GELU" in line and "the tap lies" in line for line in found.evidence)
+    assert any("op 5 GELU" in line and "the tap lies" in line for line in found.evidence), found.evidence
 
 
 def test_a_device_that_does_what_its_arithmetic_must_is_expected(graph: Graph, tmp_path: Path) -> None:

@@ -51,9 +51,7 @@ def confirmed(case: Case, found: Trace) -> tuple[Traced | None, tuple[str, ...]]
         row = culprit(found, case.graph, frozenset(lying))
         if row is None or felt(found, case.graph, row) or _wrong_by_itself(case, row.tensor):
             return row, tuple(lying.values())
-        lying[row.tensor] = (
-            f"{row.place}: wrong as a further output, right as the only one: the device shows what is not so"
-        )
+        lying[row.tensor] = f"{row.place}: wrong as a further output, right as the only one: the tap lies"
     return None, tuple(lying.values())
 
 
