@@ -82,7 +82,7 @@ def test_a_machine_without_a_driver_says_what_to_run(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("spec", ["", "tpu", "gpu:", "GPU", "cpu:0", "gpu "])
 def test_a_word_for_no_device_is_bad_input(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, a=SOFTWARE)
-    with pytest.raises(BadInput, match="expected cpu, gpu or gpu:<adapter>"):
+    with pytest.raises(BadInput, match="expected cpu, gpu, gpu:<adapter>, android:<serial>"):
         discovery.resolve(spec)
 
 
