@@ -34,7 +34,7 @@ Spoil = Callable[[np.ndarray], None]
 X = np.random.Generator(np.random.Philox(3)).standard_normal((ROWS, WIDTH)).astype(np.float32)
 
 
-def network(gain: float = 1.0) -> bytes:
+def network(gain: float = 1.0, scale: tuple[int, ...] = (WIDTH,)) -> bytes:
     """Four residual layers of a product, a GELU and a scale; a large gain makes the last square overflow fp16."""
     draw = np.random.Generator(np.random.Philox(5))
     graph = GraphBuilder()
@@ -45,7 +45,7 @@ def network(gain: float = 1.0) -> bytes:
         for name in names:
             graph.tensor(name, (ROWS, WIDTH))
         graph.constant(f"w{layer}", draw.standard_normal((WIDTH, WIDTH)) / np.sqrt(WIDTH))
-        graph.constant(f"s{layer}", draw.uniform(0.5, 1.5, (ROWS, WIDTH)))
+        graph.constant(f"s{layer}", draw.uniform(0.5, 1.5, scale))
         graph.op("FULLY_CONNECTED", [last, f"w{layer}", ""], names[0], schema.FullyConnectedOptionsT())
         graph.op("GELU", [names[0]], names[1], schema.GeluOptionsT())
         graph.op("MUL", [names[1], f"s{layer}"], names[2], schema.MulOptionsT())
@@ -53,8 +53,8 @@ def network(gain: float = 1.0) -> bytes:
         last = names[3]
     for name in ("large", "square", "y"):
         graph.tensor(name, (ROWS, WIDTH))
-    graph.constant("gain", np.full((ROWS, WIDTH), gain))
-    graph.constant("back", np.full((ROWS, WIDTH), 1 / gain**2))
+    graph.constant("gain", np.full(WIDTH, gain))
+    graph.constant("back", np.full(WIDTH, 1 / gain**2))
     graph.op("MUL", [last, "gain"], "large", schema.MulOptionsT())
     graph.op("MUL", ["large", "large"], "square", schema.MulOptionsT())
     graph.op("MUL", ["square", "back"], "y", schema.MulOptionsT())
