@@ -24,9 +24,9 @@ from fidelity.devices.prepare import prepare_job
 from fidelity.devices.queues import Task, in_queues
 from fidelity.devices.run import run_job
 from fidelity.errors import BadInput
-from fidelity.files import file_sha256
 from fidelity.progress import Step
 from fidelity.record import Figure, Record
+from fidelity.tflite.fingerprint import file_sha256
 from fidelity.tflite.graph import read_graph
 from fidelity.tflite.manifest import IoContract, io_contract
 
@@ -106,14 +106,15 @@ def bench(artefact: Path, devices: Sequence[Device], plan: BenchPlan, step: Step
 
     Raises BadInput for a file that is no model of one signature with static inputs.
     """
-    inputs = noise(io_contract(read_graph(artefact)))
+    graph = read_graph(artefact)
+    inputs = noise(io_contract(graph))
 
     def one(device: Device) -> BenchRow:
         step(f"bench on {device.spec}")
         return bench_on(artefact, device, inputs, plan)
 
     rows = in_queues([Task(device.queue, partial(one, device)) for device in devices])
-    return Bench(artefact_sha256=file_sha256(artefact), rows=tuple(rows))
+    return Bench(artefact_sha256=file_sha256(graph), rows=tuple(rows))
 
 
 def bench_on(artefact: Path, device: Device, inputs: dict[str, NDArray[Any]], plan: BenchPlan) -> BenchRow:

@@ -88,6 +88,11 @@ def _figure(outcome: Measured | Undefined) -> float | None:
     return outcome.value if isinstance(outcome, Measured) else None
 
 
+def same_bits(one: RealArray, other: RealArray) -> bool:
+    """Whether two arrays are equal bit for bit, NaN included."""
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
 def identical_share(actual: RealArray, expected: RealArray) -> float | None:
     """Share of elements with the same bits: NaN equals a NaN of the same bits, 0 is not -0."""
     if actual.shape != expected.shape or actual.dtype != expected.dtype or actual.size == 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fidelity.compare.checks import check_limits, check_ratio
 from fidelity.compare.comparison import Comparison, Outputs
-from fidelity.compare.expectation import Expectation
+from fidelity.compare.expectation import Expectation, same_bits
 from fidelity.compare.expected_findings import expected_findings
 from fidelity.compare.figure_findings import (
     collapse_finding,
@@ -82,16 +82,7 @@ def identical_to_cpu(cpu: Outputs, gpu: Outputs) -> tuple[Finding, ...]:
     left to `compare`.
     """
     shared = sorted(name for name in set(cpu) & set(gpu) if cpu[name] and set(cpu[name]) == set(gpu[name]))
-    same = tuple(
-        name
-        for name in shared
-        if all(
-            array.dtype == gpu[name][key].dtype
-            and array.shape == gpu[name][key].shape
-            and array.tobytes() == gpu[name][key].tobytes()
-            for key, array in cpu[name].items()
-        )
-    )
+    same = tuple(name for name in shared if all(same_bits(array, gpu[name][key]) for key, array in cpu[name].items()))
     if not same:
         return ()
     message = f"{len(same)} of {len(shared)} inputs gave the same bits on CPU and GPU: it probably fell back"

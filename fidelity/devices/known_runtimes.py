@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from fidelity.devices.android.libraries import recorded_versions
+from fidelity.devices.android.libraries import recorded_versions, runtime_version
 from fidelity.devices.runner_build import runtime_folder
 from fidelity.errors import EnvironmentMissing
 from fidelity.files import file_sha256
@@ -35,9 +35,7 @@ def version_of(sha256: str) -> str | None:
 @cache
 def _installed() -> tuple[str, str] | None:
     """Hash and version of the installed wheel's library."""
-    import importlib.metadata  # noqa: PLC0415 - asked once
-
     try:
-        return file_sha256(runtime_folder() / LIBRARY), importlib.metadata.version(PACKAGE)
-    except (OSError, EnvironmentMissing, importlib.metadata.PackageNotFoundError):
+        return file_sha256(runtime_folder() / LIBRARY), runtime_version()
+    except (OSError, EnvironmentMissing):
         return None

@@ -6,7 +6,6 @@ bits; under one that stands for it, of error within LIMIT times the expected one
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 from fidelity.locate.trace import Trace, Traced
@@ -25,11 +24,12 @@ def wrong(row: Traced, *, measured: bool) -> bool:
     Under a measured profile, other bits are wrong only where the error grows by them too: a result
     that is as near to the truth as the expected one is another rounding, not a fault.
     """
-    if not math.isfinite(row.error_actual):
-        return math.isfinite(row.error_expected)
-    if measured and row.identical_share == 1.0:
-        return False
-    return row.error_actual > NOISE and row.error_actual > LIMIT * row.error_expected
+    return not (measured and row.identical_share == 1.0) and worse(row.error_actual, row.error_expected)
+
+
+def worse(actual: float, expected: float) -> bool:
+    """Whether an error is beyond the noise and beyond what the arithmetic gives; both may be infinite."""
+    return actual > NOISE and actual > LIMIT * expected
 
 
 def culprit(found: Trace, graph: Graph, lying: frozenset[int] = frozenset()) -> Traced | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fidelity.arithmetic.profile import Profile, load_profile
-from fidelity.locate.culprit import LIMIT, NOISE
+from fidelity.compare.expectation import same_bits
+from fidelity.locate.culprit import NOISE, worse
 from fidelity.locate.pieces import Case, alone, by_prefixes, confirmed
-from fidelity.locate.taps import Array, Arrays, Ran, RunModel, error_of, same_bits
+from fidelity.locate.taps import Array, Arrays, Ran, RunModel, error_of
 from fidelity.locate.trace import TRUTH, Trace, Traced, trace, whole_outputs
 from fidelity.locate.verdict import CURES, Errors, Kind, Located
 from fidelity.predict.site import Site, first_overflow
@@ -92,8 +93,7 @@ def _as_expected(
     actual: Arrays, expected: Arrays, errors: Errors, overflow: Site | None, profile: str
 ) -> tuple[Kind, str] | None:
     """Whether the device gives what it must, and if that is not good enough, why; None when it gives worse."""
-    near = errors.actual <= NOISE or errors.actual <= LIMIT * errors.expected
-    if not (near or _same(actual, expected)):
+    if worse(errors.actual, errors.expected) and not _same(actual, expected):
         return None
     said = f"its error is {errors.actual:.3g}, and {profile} must give {errors.expected:.3g}"
     if errors.actual <= GOOD:

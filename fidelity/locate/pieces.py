@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from fidelity.arithmetic.profile import Profile, load_profile
-from fidelity.locate.culprit import LIMIT, NOISE, culprit, felt, first_wrong
-from fidelity.locate.taps import Arrays, Ran, RunModel, error_of, tappable
+from fidelity.locate.culprit import culprit, felt, first_wrong, worse
+from fidelity.locate.taps import Arrays, Ran, RunModel, error_of, parsed, tappable
 from fidelity.locate.trace import STAND_IN, TRUTH, Trace, Traced
 from fidelity.locate.verdict import Kind
 from fidelity.tflite.edit import TAP, borders, cut, prefix
 from fidelity.tflite.emulation.emulate import Emulator
-from fidelity.tflite.graph import read_graph
 from fidelity.tflite.structure import Graph
 
 MOST_LIES = 8
@@ -66,13 +63,13 @@ def by_prefixes(case: Case, found: Trace) -> Traced | None:
 def _wrong_by_itself(case: Case, tensor: int) -> bool:
     """Whether the graph up to this tensor, shown alone, is worse than its arithmetic gives."""
     model, name = prefix(case.graph, tensor), f"{TAP}{tensor}"
-    names = {key for key, _ in _parsed(model).signature().inputs}
+    graph = parsed(model)
+    names = {key for key, _ in graph.signature().inputs}
     ran = case.on_device(model, {key: value for key, value in case.inputs.items() if key in names})
     if ran.error is not None or name not in ran.outputs:
         return True
-    truth, expected = (_emulate(model, case.inputs, each)[name] for each in (load_profile(TRUTH), case.used))
-    actual = error_of(ran.outputs[name], truth)
-    return actual > NOISE and actual > LIMIT * error_of(expected, truth)
+    truth, expected = (_emulate(graph, case.inputs, each)[name] for each in (load_profile(TRUTH), case.used))
+    return worse(error_of(ran.outputs[name], truth), error_of(expected, truth))
 
 
 def alone(case: Case, row: Traced) -> tuple[Kind, str]:
@@ -80,8 +77,8 @@ def alone(case: Case, row: Traced) -> tuple[Kind, str]:
     model = cut(case.graph, [row.operator])
     needed, outputs = borders(case.graph.main, [row.operator])
     right = _right_inputs(case, needed)
-    expected = _emulate(model, right, case.used)
-    truth = _emulate(model, right, load_profile(TRUTH))
+    graph = parsed(model)
+    truth, expected = (_emulate(graph, right, each) for each in (load_profile(TRUTH), case.used))
     ran = case.on_device(model, right)
     if ran.error is not None or not ran.resident:
         return "layout-or-fusion", f"alone the device does not take it: {ran.error or 'not resident'}"
@@ -90,8 +87,7 @@ def alone(case: Case, row: Traced) -> tuple[Kind, str]:
         for o in outputs
     )
     said = f"alone, on right inputs, its error is {worst[0]:.3g}; its arithmetic must give {worst[1]:.3g}"
-    bad = worst[0] > NOISE and worst[0] > LIMIT * worst[1]
-    return ("kernel" if bad else "layout-or-fusion"), said
+    return ("kernel" if worse(*worst) else "layout-or-fusion"), said
 
 
 def _right_inputs(case: Case, tensors: tuple[int, ...]) -> Arrays:
@@ -103,19 +99,10 @@ def _right_inputs(case: Case, tensors: tuple[int, ...]) -> Arrays:
         if index in entered:
             found[name] = entered[index]
         else:
-            found[name] = _emulate(prefix(case.graph, index), case.inputs, case.used)[name]
+            found[name] = _emulate(parsed(prefix(case.graph, index)), case.inputs, case.used)[name]
     return found
 
 
-def _emulate(model: bytes, inputs: Arrays, profile: Profile) -> Arrays:
-    emulator = Emulator(_parsed(model), profile)
-    names = {name for name, _ in emulator.signature.inputs}
-    return emulator.run({name: array for name, array in inputs.items() if name in names}).outputs
-
-
-def _parsed(model: bytes) -> Graph:
-    """The graph of a file's bytes; its weights stay mapped after the file's name is gone."""
-    with tempfile.TemporaryDirectory(prefix="fidelity-locate-") as scratch:
-        path = Path(scratch) / "piece.tflite"
-        path.write_bytes(model)
-        return read_graph(path)
+def _emulate(graph: Graph, inputs: Arrays, profile: Profile) -> Arrays:
+    emulator = Emulator(graph, profile)
+    return emulator.run({name: inputs[name] for name, _ in emulator.signature.inputs}).outputs

@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.arithmetic.profile import Profile
+from fidelity.compare.expectation import same_bits
+from fidelity.compare.metrics.outcome import Measured
+from fidelity.compare.metrics.relative_l2 import relative_l2
 from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import JobResult, Precision
@@ -24,6 +27,7 @@ from fidelity.devices.prepare import prepare_job
 from fidelity.devices.run import run_job
 from fidelity.tflite.edit import TAP, with_taps
 from fidelity.tflite.emulation.schedule import schedule
+from fidelity.tflite.graph import read_graph
 from fidelity.tflite.structure import Graph
 
 Array = NDArray[Any]
@@ -131,20 +135,22 @@ def _tap(
         _tap(graph, tensors[middle:], inputs, run, final, found)
 
 
-def same_bits(one: Array, other: Array) -> bool:
-    """Whether two arrays are equal bit for bit, NaN included."""
-    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
-
-
 def _is_tap(name: str) -> bool:
     return name.startswith(TAP) and name.removeprefix(TAP).isdigit()
 
 
 def error_of(found: Array, right: Array) -> float:
-    """Relative L2 against the truth, in float64; infinite where something is not finite that should be."""
-    wide, truth = found.astype(np.float64), right.astype(np.float64)
-    if not np.isfinite(wide).all():
-        return float("inf")
-    scale = float(np.sqrt(np.square(truth).sum()))
-    apart = float(np.sqrt(np.square(wide - truth).sum()))
-    return apart / scale if scale > 0 else (0.0 if apart == 0 else float("inf"))
+    """Relative L2 against the truth; infinite where it is undefined, as for what is not finite and should be."""
+    outcome = relative_l2(found, right)
+    if isinstance(outcome, Measured):
+        return outcome.value
+    nothing = outcome.cause in ("zero_reference", "empty") and not np.any(found)
+    return 0.0 if nothing else float("inf")
+
+
+def parsed(model: bytes) -> Graph:
+    """The graph of a file's bytes; its weights stay mapped after the file's name is gone."""
+    with tempfile.TemporaryDirectory(prefix="fidelity-locate-") as scratch:
+        path = Path(scratch) / "piece.tflite"
+        path.write_bytes(model)
+        return read_graph(path)

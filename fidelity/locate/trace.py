@@ -7,22 +7,21 @@ together. Without a profile, every operation rounded to fp16 once stands for it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from fidelity.arithmetic.profile import Profile, load_profile
-from fidelity.compare.expectation import ProfileId
+from fidelity.compare.expectation import ProfileId, identical_share, same_bits
+from fidelity.compare.metrics.correlation import correlation
+from fidelity.compare.metrics.outcome import Measured
 from fidelity.errors import BadInput
-from fidelity.locate.taps import Array, Arrays, RunModel, error_of, same_bits, tappable, tapped
+from fidelity.locate.taps import Array, Arrays, RunModel, error_of, parsed, tappable, tapped
 from fidelity.predict.expected import profile_id
 from fidelity.predict.module_path import module_path
 from fidelity.record import Figure, Record
 from fidelity.tflite.edit import TAP, with_taps
 from fidelity.tflite.emulation.emulate import Emulated, Emulator
-from fidelity.tflite.graph import read_graph
 from fidelity.tflite.structure import Graph
 
 TRUTH, STAND_IN = "ieee-fp32", "ieee-fp16-storage"
@@ -97,10 +96,7 @@ def trace(graph: Graph, inputs: Arrays, run: RunModel, final: Mapping[str, Array
 
 def emulated(graph: Graph, tensors: tuple[int, ...], inputs: Arrays, profile: Profile) -> dict[int, Array]:
     """What a profile makes of the tapped graph at each tensor. Raises BadInput for what the emulator lacks."""
-    with tempfile.TemporaryDirectory(prefix="fidelity-locate-") as scratch:
-        path = Path(scratch) / "tapped.tflite"
-        path.write_bytes(with_taps(graph, tensors))
-        outputs = whole_outputs(Emulator(read_graph(path), profile).run(inputs), graph)
+    outputs = whole_outputs(Emulator(parsed(with_taps(graph, tensors)), profile).run(inputs), graph)
     return {index: outputs[f"{TAP}{index}"] for index in tensors}
 
 
@@ -124,7 +120,7 @@ def _traced(graph: Graph, index: int, actual: Array, expected: Array, truth: Arr
         module=module_path(graph.main.tensors[index].name),
         error_actual=error_of(actual, truth),
         error_expected=error_of(expected, truth),
-        identical_share=1.0 if same_bits(actual, expected) else _share(actual, expected),
+        identical_share=1.0 if same_bits(actual, expected) else identical_share(actual, expected) or 0.0,
         correlation=_correlation(actual, truth),
         non_finite=int(np.count_nonzero(~np.isfinite(actual))),
         peak=float(np.abs(truth).max(initial=0.0)),
@@ -132,15 +128,6 @@ def _traced(graph: Graph, index: int, actual: Array, expected: Array, truth: Arr
     )
 
 
-def _share(actual: Array, expected: Array) -> float:
-    if actual.shape != expected.shape:
-        return 0.0
-    bits = [np.ascontiguousarray(each, dtype=np.float32).view(np.uint32) for each in (actual, expected)]
-    return float((bits[0] == bits[1]).mean()) if actual.size else 1.0
-
-
 def _correlation(actual: Array, truth: Array) -> float:
-    one, two = (each.astype(np.float64).reshape(-1) for each in (actual, truth))
-    one, two = one - one.mean(), two - two.mean()
-    scale = float(np.sqrt((one @ one) * (two @ two)))
-    return float(one @ two) / scale if np.isfinite(scale) and scale > 0 else float("nan")
+    outcome = correlation(actual, truth)
+    return outcome.value if isinstance(outcome, Measured) else float("nan")

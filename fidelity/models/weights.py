@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from fidelity.errors import BadInput
+from fidelity.files import file_sha256
 from fidelity.record import Record
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ class Weights(Record):
         path = Path(self.path or "")
         if not path.is_file():
             raise BadInput(f"weights file {path}: no such file")
-        with path.open("rb") as stream:
-            return f"file:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        return f"file:{file_sha256(path)}"
 
 
 def build_model(source: Source, weights: Weights, seed: int) -> nn.Module:

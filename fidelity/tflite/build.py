@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flatbuffers
@@ -73,26 +74,35 @@ class GraphBuilder:
         subgraph.outputs = [self.names[o] for o in outputs]
         model = schema.ModelT()
         model.version, model.description = 3, "built by fidelity"
-        model.subgraphs, model.signatureDefs = [subgraph], [self._signature(key, inputs, outputs)]
+        model.subgraphs, model.signatureDefs = (
+            [subgraph],
+            [signature_def(key, self._named(inputs), self._named(outputs))],
+        )
         model.operatorCodes = [_code(number, custom) for number, custom in self.codes]
         model.buffers = [_buffer(data) for data in self.buffers]
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
 
-    def _signature(self, key: str, inputs: list[str], outputs: list[str]) -> Any:
-        signature = schema.SignatureDefT()
-        signature.signatureKey, signature.subgraphIndex = key, 0
-        signature.inputs, signature.outputs = self._map(inputs), self._map(outputs)
-        return signature
+    def _named(self, names: list[str]) -> dict[str, int]:
+        return {name: self.names[name] for name in names}
 
-    def _map(self, names: list[str]) -> list[Any]:
-        entries = []
-        for name in names:
-            entry = schema.TensorMapT()
-            entry.name, entry.tensorIndex = name, self.names[name]
-            entries.append(entry)
-        return entries
+
+def signature_def(key: str, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Any:
+    """A signature of subgraph 0, as the schema's object: tensor indices by the names that a caller uses."""
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = key, 0
+    signature.inputs, signature.outputs = _entries(inputs), _entries(outputs)
+    return signature
+
+
+def _entries(names: Mapping[str, int]) -> list[Any]:
+    entries = []
+    for name, index in names.items():
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name, index
+        entries.append(entry)
+    return entries
 
 
 def _code(number: int, custom: str | None) -> Any:

@@ -6,7 +6,6 @@ artefact appears under its name whole, checked against the contract that was ask
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fidelity.errors import BadInput, EnvironmentMissing
+from fidelity.files import file_sha256
 from fidelity.record import Figure, Record
 from fidelity.tflite.graph import Graph, read_graph
 from fidelity.tflite.manifest import WeightsDtype
@@ -181,8 +181,7 @@ def _workspace(path: Path, needed: int, limits: Limits, log: Path | None) -> Ite
 
 
 def _publish(made: Path, path: Path, weights_dtype: WeightsDtype, usage: Usage) -> Conversion:
-    with made.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = file_sha256(made)
     size = made.stat().st_size
     made.replace(path)
     return Conversion(

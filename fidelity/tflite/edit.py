@@ -13,6 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from fidelity.errors import BadInput
+from fidelity.tflite.build import signature_def
 from fidelity.tflite.structure import Graph, Subgraph
 
 KEY = "serving_default"
@@ -127,10 +128,7 @@ def _written(
     model.subgraphs, model.metadata, model.metadataBuffer = [subgraph], None, None
     inputs, outputs = ({name: moved[index] for name, index in each.items()} for each in (inputs, outputs))
     subgraph.inputs, subgraph.outputs = list(inputs.values()), list(outputs.values())
-    signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = KEY, 0
-    signature.inputs, signature.outputs = _entries(inputs), _entries(outputs)
-    model.signatureDefs = [signature]
+    model.signatureDefs = [signature_def(KEY, inputs, outputs)]
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -154,12 +152,3 @@ def _without_unused(model: Any, subgraph: Any, also: set[int]) -> dict[int, int]
     for op in subgraph.operators:
         op.opcodeIndex = codes.index(op.opcodeIndex)
     return moved
-
-
-def _entries(names: Mapping[str, int]) -> list[Any]:
-    found = []
-    for name, index in names.items():
-        entry = schema.TensorMapT()
-        entry.name, entry.tensorIndex = name, index
-        found.append(entry)
-    return found

@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 
 from fidelity.devices.android.phone import CallFailed, Phone
 from fidelity.errors import BadInput
+from fidelity.files import file_sha256
 
 FOLDER_VARIABLE = "FIDELITY_ANDROID_FOLDER"
 _DEFAULT = "/data/local/tmp/fidelity"
@@ -180,8 +181,7 @@ def digest_of(path: Path) -> str:
     status = path.stat()
     key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     if key not in _hashes:
-        with path.open("rb") as stream:
-            _hashes[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        _hashes[key] = file_sha256(path)
     return _hashes[key]
 
 
