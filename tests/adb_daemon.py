@@ -139,6 +139,16 @@ class World:
         return f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
     @property
+    def variables(self) -> dict[str, str]:
+        """The variables with which the product finds this world's adb and its devices' store."""
+        return {"PATH": self.path, "FIDELITY_ANDROID_FOLDER": str(self.store)}
+
+    def connect(self, daemon: Daemon) -> None:
+        """Have the adb server know a device, as a user does with one on the network."""
+        command = [str(self.folder / "bin" / "adb"), "connect", daemon.serial]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+    @property
     def root(self) -> Path:
         """The file system as the world's processes see it."""
         return Path(f"/proc/{self.first}/root")

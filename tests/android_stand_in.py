@@ -73,8 +73,8 @@ def entered() -> Iterator[World]:
     if (why := missing()) is not None:
         pytest.skip(why)
     with World() as world, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", world.path)
-        patch.setenv("FIDELITY_ANDROID_FOLDER", str(world.store))
+        for name, value in world.variables.items():
+            patch.setenv(name, value)
         yield world
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +26,7 @@ def phones() -> Iterator[dict[str, str]]:
     if (why := missing()) is not None:
         raise RuntimeError(why)
     with World() as world:
-        environment = {"PATH": world.path, "FIDELITY_ANDROID_FOLDER": str(world.store)}
         driver = {**resolve("gpu").environment, "HOME": os.environ.get("HOME", "/root")}
         for port in PORTS:
-            world.daemon(port, environment=driver)
-        for port in PORTS:
-            connect = [str(world.folder / "bin" / "adb"), "connect", f"127.0.0.1:{port}"]
-            subprocess.run(connect, check=True, capture_output=True, timeout=20)
-        yield environment
+            world.connect(world.daemon(port, environment=driver))
+        yield world.variables

@@ -7,7 +7,6 @@ with the other executors' to the bit. What is not a phone's: Android's libraries
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,5 @@ def over_adbd(driver: dict[str, str]) -> Iterator[OverAdbd]:
         raise RuntimeError(why)
     with World() as world:
         daemon = world.daemon(PORT, environment={**driver, "HOME": os.environ.get("HOME", "/root")})
-        variables = {"PATH": world.path, "FIDELITY_ANDROID_FOLDER": str(world.store)}
-        connect = [str(world.folder / "bin" / "adb"), "connect", daemon.serial]
-        subprocess.run(connect, check=True, capture_output=True, timeout=30)
-        yield OverAdbd(daemon.serial, variables)
+        world.connect(daemon)
+        yield OverAdbd(daemon.serial, world.variables)
