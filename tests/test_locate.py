@@ -17,9 +17,12 @@ from fidelity.arithmetic.observe import Observer, Part
 from fidelity.arithmetic.profile import Profile, load_profile
 from fidelity.errors import BadInput
 from fidelity.locate.culprit import first_wrong
-from fidelity.locate.locate import locate
-from fidelity.locate.taps import Arrays, Ran, RunModel, error_of
-from fidelity.locate.verdict import CURES, Located
+from fidelity.locate.cures import CURES
+from fidelity.locate.locate import Good, Where, locate
+from fidelity.locate.noise import error_of
+from fidelity.locate.on_device import Arrays, Ran, RunModel
+from fidelity.locate.records import Located
+from fidelity.locate.reference import Reference
 from fidelity.tflite.edit import TAP
 from fidelity.tflite.emulation.emulate import Emulator
 from fidelity.tflite.graph import read_graph
@@ -34,28 +37,29 @@ Spoil = Callable[[np.ndarray], None]
 X = np.random.Generator(np.random.Philox(3)).standard_normal((ROWS, WIDTH)).astype(np.float32)
 
 
-def network(gain: float = 1.0, scale: tuple[int, ...] = (WIDTH,)) -> bytes:
-    """Four residual layers of a product, a GELU and a scale; a large gain makes the last square overflow fp16."""
+def network(gain: float = 1.0, scale: tuple[int, ...] = (WIDTH,), last: float = 1.0) -> bytes:
+    """Four residual layers of a product, a GELU and a scale; a large gain makes the last square overflow fp16.
+    What the gain does is undone at the end, unless `last` is another number than 1."""
     draw = np.random.Generator(np.random.Philox(5))
     graph = GraphBuilder()
     graph.tensor("x", (ROWS, WIDTH))
-    last = "x"
+    stream = "x"
     for layer in range(DEPTH):
         names = [f"{kind}{layer}" for kind in ("product", "gelu", "scaled", "sum")]
         for name in names:
             graph.tensor(name, (ROWS, WIDTH))
         graph.constant(f"w{layer}", draw.standard_normal((WIDTH, WIDTH)) / np.sqrt(WIDTH))
         graph.constant(f"s{layer}", draw.uniform(0.5, 1.5, scale))
-        graph.op("FULLY_CONNECTED", [last, f"w{layer}", ""], names[0], schema.FullyConnectedOptionsT())
+        graph.op("FULLY_CONNECTED", [stream, f"w{layer}", ""], names[0], schema.FullyConnectedOptionsT())
         graph.op("GELU", [names[0]], names[1], schema.GeluOptionsT())
         graph.op("MUL", [names[1], f"s{layer}"], names[2], schema.MulOptionsT())
-        graph.op("ADD", [last, names[2]], names[3], schema.AddOptionsT())
-        last = names[3]
+        graph.op("ADD", [stream, names[2]], names[3], schema.AddOptionsT())
+        stream = names[3]
     for name in ("large", "square", "y"):
         graph.tensor(name, (ROWS, WIDTH))
     graph.constant("gain", np.full(WIDTH, gain))
-    graph.constant("back", np.full(WIDTH, 1 / gain**2))
-    graph.op("MUL", [last, "gain"], "large", schema.MulOptionsT())
+    graph.constant("back", np.full(WIDTH, last / gain**2))
+    graph.op("MUL", [stream, "gain"], "large", schema.MulOptionsT())
     graph.op("MUL", ["large", "large"], "square", schema.MulOptionsT())
     graph.op("MUL", ["square", "back"], "y", schema.MulOptionsT())
     return graph.build(["x"], ["y"])
@@ -127,8 +131,19 @@ FAULTS = {each.__name__: each for each in (halved, negated, shifted, one_dead, o
 SITES = ("product0", "gelu1", "scaled1", "sum2", "product3", "gelu3", "large", "square")
 
 
-def located(graph: Graph, run: RunModel, folder: Path, **options: object) -> Located:
-    return locate(graph, {"x": X}, run, cpu(folder), profile_of=lambda _: MEASURED, **options)  # type: ignore[arg-type]
+GOOD = Good(device=0.01414, cpu=0.004472)
+
+
+def located(
+    graph: Graph,
+    run: RunModel,
+    folder: Path,
+    reference: Reference | None = None,
+    profile: Profile | None = MEASURED,
+    host: RunModel | None = None,
+) -> Located:
+    where = Where("a device", run, host or cpu(folder), profile_of=lambda _: profile)
+    return locate(graph, {"x": X}, where, GOOD, reference, "noise").located
 
 
 PLANTED = [(tensor, fault) for tensor in SITES for fault in FAULTS if (tensor, fault) != ("large", "negated")]
@@ -196,10 +211,26 @@ def test_an_overflow_that_the_arithmetic_must_have_is_named_with_its_site(tmp_pa
 
 def test_a_graph_that_is_wrong_on_the_cpu_too_is_the_converters(graph: Graph, tmp_path: Path) -> None:
     right = Emulator(graph, load_profile("ieee-fp32")).run({"x": X}).outputs
-    wrong = {"tensor": "sum1", "spoil": halved}
-    found = locate(graph, {"x": X}, device(tmp_path, **wrong), cpu(tmp_path, **wrong), right)  # type: ignore[arg-type]
+    other = graph_of(network(gain=2.0, last=1.5), tmp_path)
+    found = located(other, device(tmp_path), tmp_path, Reference("golden:right", right))
     assert found.kind == "converter"
     assert found.errors.cpu > 0.1
+    assert "outputs only" in found.evidence[1]
+
+
+def test_a_cpu_that_is_wrong_on_a_right_artefact_does_not_accuse_the_converter(graph: Graph, tmp_path: Path) -> None:
+    right = Emulator(graph, load_profile("ieee-fp32")).run({"x": X}).outputs
+    wrong = cpu(tmp_path, tensor="sum1", spoil=halved)
+    found = located(graph, device(tmp_path), tmp_path, Reference("golden:right", right), host=wrong)
+    assert found.kind == "expected"
+    assert any("its kernels are wrong too" in line for line in found.evidence)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_cpu_itself_is_located_in_float32(graph: Graph, tmp_path: Path, fault: str) -> None:
+    wrong = cpu(tmp_path, tensor="gelu1", spoil=FAULTS[fault])
+    found = located(graph, wrong, tmp_path, profile=load_profile("ieee-fp32"), host=wrong)
+    assert (found.kind, found.culprit and graph.main.tensors[found.culprit.tensor].name) == ("kernel", "gelu1")
 
 
 def test_what_the_device_did_not_compute_is_fallback(graph: Graph, tmp_path: Path) -> None:
@@ -242,7 +273,7 @@ def test_taps_that_a_device_refuses_are_asked_for_in_halves(graph: Graph, tmp_pa
 
 def test_without_a_measured_profile_storage_in_fp16_stands_for_it(graph: Graph, tmp_path: Path) -> None:
     run = device(tmp_path, tensor="product1", spoil=shifted)
-    found = locate(graph, {"x": X}, run, cpu(tmp_path))
+    found = located(graph, run, tmp_path, profile=None)
     assert found.trace is not None
     assert found.trace.stands_in
     assert found.culprit is not None

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fidelity.cache import Cache
 from fidelity.cli import options as o
-from fidelity.cli.gate import ProfileOption, given_profile
-from fidelity.errors import EXIT_FAIL, EXIT_PASS
+from fidelity.cli.gate import REPORTS, PolicyOption, ProfileOption, given_profile
+from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
-    from fidelity.locate.verdict import Located
+    from collections.abc import Sequence
+
+    from fidelity.gate.locating import Known
+    from fidelity.locate.records import Located, Traced
 
 _FINE = ("right", "expected")
+_MASSIVE = 10.0
 
 
 def locate(
@@ -26,45 +31,66 @@ def locate(
     device: o.Device = "gpu",
     precision: o.Precision = "default",
     profile: ProfileOption = None,
-    image: Annotated[str, typer.Option("--input", help="The photograph or stress image to trace.")] = "astronaut",
+    policy: PolicyOption = "default",
+    inputs: Annotated[
+        str, typer.Option("--inputs", "--input", help="Photographs or stress images; the worst of them is traced.")
+    ] = "astronaut",
+    show: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Operators of the trace: blocks.7.norm1, op:12, kind:SOFTMAX or tensor:NAME; may be repeated."
+        ),
+    ] = None,
     images: o.Images = o.IMAGES,
     goldens: Annotated[Path, typer.Option(help="Folder of the goldens.")] = Path("golden"),
     seed: o.Seed = 0,
-    output: o.Output = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the reports.")] = REPORTS,
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> int:
     """Where does the first wrong number come from, and whose fault is it?"""
+    from fidelity.compare.policy import load_policy  # noqa: PLC0415
     from fidelity.devices.discovery import resolve  # noqa: PLC0415
-    from fidelity.gate.expecting import profile_for  # noqa: PLC0415
-    from fidelity.gate.references import find_reference  # noqa: PLC0415
-    from fidelity.gate.single import check_same_weights, image_input, image_inputs  # noqa: PLC0415
-    from fidelity.locate.locate import locate as run_locate  # noqa: PLC0415
-    from fidelity.locate.taps import on_device  # noqa: PLC0415
+    from fidelity.gate.locating import Asked, locate_worst  # noqa: PLC0415
+    from fidelity.gate.single import image_input, image_inputs  # noqa: PLC0415
+    from fidelity.locate.select import parse_selectors, selected  # noqa: PLC0415
     from fidelity.tflite.graph import read_graph  # noqa: PLC0415
 
-    session = o.Session(json, verbose, output)
-    arithmetic, found_device = given_profile(profile), resolve(device)
-    taken = image_input(file)
-    chosen = image_inputs(taken, images, (image,), seed)
-    graph = read_graph(file)
-    truth = None
-    if reference is not None:
-        found = find_reference(reference, weights, seed, images, (image,), goldens)
-        check_same_weights(file, found)
-        truth = {name: found.truth[image] for name, _ in graph.signature().outputs}
-    with session.reporter.stage(f"locate on {device}", 1) as step:
-        step(image)
-        located = run_locate(
-            graph,
-            {taken.name: chosen.arrays[image]},
-            on_device(found_device, precision),
-            on_device(resolve("cpu")),
-            truth,
-            lambda ran: profile_for(ran.result, arithmetic) if ran.result else None,
-        )
-    session.show(located, lines(located, verbose))
-    return EXIT_PASS if located.kind in _FINE else EXIT_FAIL
+    session = o.Session(json, verbose, None)
+    selectors = parse_selectors(show or ())
+    asked = Asked(file, resolve(device), precision, load_policy(policy), given_profile(profile))
+    names = o.names(inputs)
+    chosen = image_inputs(image_input(file), images, names, seed)
+    known = None if reference is None else _known(reference, file, weights, seed, images, names, goldens)
+    with session.reporter.stage(f"locate on {device}", len(chosen.arrays)) as step:
+        found = locate_worst(asked, chosen.arrays, known, Cache(), step, look=bool(selectors))
+    told = lines(found.located, verbose)
+    if selectors:
+        if found.located.trace is None:
+            raise BadInput(f"--show: nothing was traced: {found.located.evidence[0]}")
+        told += table(selected(found.located.trace.operators, read_graph(file), selectors))
+    session.show(found.located, told)
+    return EXIT_PASS if found.located.kind in _FINE else EXIT_FAIL
+
+
+def _known(
+    text: str, file: Path, weights: str, seed: int, images: Path, names: tuple[str, ...] | None, goldens: Path
+) -> Known:
+    """The reference; of a source model also the tower, with the rewrites that the manifest names."""
+    from fidelity.gate.locating import Known, tower_of  # noqa: PLC0415
+    from fidelity.gate.references import find_reference  # noqa: PLC0415
+    from fidelity.gate.single import check_same_weights  # noqa: PLC0415
+    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
+    from fidelity.tflite.manifest import manifest_path, read_manifest  # noqa: PLC0415
+
+    found = find_reference(text, weights, seed, images, names, goldens)
+    check_same_weights(file, found)
+    if found.subject is None:
+        return Known(found.name, found.truth)
+    rewrites = "all"
+    if manifest_path(file).is_file():
+        rewrites = ",".join(each.name for each in read_manifest(file).provenance.rewrites) or "none"
+    return Known(found.name, found.truth, tower_of(found.subject, chosen(rewrites)))
 
 
 def lines(found: Located, verbose: bool) -> list[str]:
@@ -75,14 +101,33 @@ def lines(found: Located, verbose: bool) -> list[str]:
     told = [
         f"{found.kind.upper()}{f': {found.culprit.place}' if found.culprit else ''}",
         *found.evidence,
-        f"error of the output: device {e.actual:.3g}, its arithmetic {e.expected:.3g}, CPU {e.cpu:.3g}",
+        f"error of the output at {found.input}: device {e.actual:.3g}, "
+        f"its arithmetic {e.expected:.3g}, CPU {e.cpu:.3g}",
     ]
+    if len(found.inputs) > 1:
+        told += [f"  {name}: {error:.3g}" for name, error in found.inputs.items()]
     if found.trace is not None:
         rows = found.trace.operators if verbose else tuple(blocks(found.trace).values())
-        told.append(f"{'error':>10} {'expected':>10} {'correlation':>12} {'bits':>8}  after")
-        told += [
-            f"{row.error_actual:>10.3g} {row.error_expected:>10.3g} {row.correlation:>12.6f} "
-            f"{row.identical_share:>8.1%}  {row.place}"
-            for row in rows
-        ]
+        told += table(rows)
     return [*told, f"cure: {found.cure}", f"{found.device_runs} run(s) of the device"]
+
+
+def table(rows: Sequence[Traced]) -> list[str]:
+    """Rows of a trace: how far actual and expected are off, what is left of the format, the largest channels."""
+    head = f"{'error':>9} {'expected':>9} {'r':>9} {'r expected':>10} {'bits':>7} {'headroom':>8}  after"
+    return [
+        head,
+        *(
+            f"{row.error_actual:>9.3g} {row.error_expected:>9.3g} "
+            f"{row.correlation:>9.6f} {row.correlation_expected:>10.6f} "
+            f"{row.identical_share:>7.1%} {row.headroom:>8.2f}  {row.place}{_channels(row)}"
+            for row in rows
+        ),
+    ]
+
+
+def _channels(row: Traced) -> str:
+    """The largest channels, where they are massive: ten times the next one that is shown."""
+    if len(row.magnitudes) < 2 or row.magnitudes[0] < _MASSIVE * row.magnitudes[-1]:
+        return ""
+    return f", channel {row.channels[0]} at {row.magnitudes[0]:.4g}"

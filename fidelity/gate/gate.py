@@ -33,8 +33,10 @@ from fidelity.gate.running import ran, truth_about
 from fidelity.gate.workbench import Bench
 from fidelity.models.subject import Subject, normalised
 from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, PredictionReport, RunInfo
+from fidelity.report.graph_operators import graph_operators
 from fidelity.rewrites.proof import Proof
-from fidelity.tflite.audit import audit
+from fidelity.tflite.audit import audit_graph
+from fidelity.tflite.graph import read_graph
 from fidelity.tflite.manifest import WeightsDtype, read_manifest
 
 if TYPE_CHECKING:
@@ -106,12 +108,14 @@ def made(
             for suffix in ("", ".manifest.json"):
                 link_or_copy(artefact.with_name(artefact.name + suffix), linked.with_name(linked.name + suffix))
             paths[dtype] = artefact
+            graph = read_graph(artefact)
             reports.append(
                 ArtefactReport(
                     weights_dtype=dtype,
                     path=f"artefacts/{artefact.name}",
                     manifest=read_manifest(artefact),
-                    audit=audit(artefact),
+                    audit=audit_graph(graph),
+                    operators=graph_operators(graph),
                 )
             )
     return tuple(reports), paths

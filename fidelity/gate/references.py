@@ -21,5 +21,5 @@ def find_reference(
         from fidelity.models.subject import build_subject, truth  # noqa: PLC0415 - torch is an extra
 
         subject = build_subject(text, weights, seed, images, names)
-        return Reference(truth(subject), subject.record.weights_sha256, text)
+        return Reference(truth(subject), subject.record.weights_sha256, text, subject)
     raise BadInput(f"reference {text!r}: expected timm:NAME or golden:NAME")

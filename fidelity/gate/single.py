@@ -22,6 +22,7 @@ from fidelity.gate.judging import Truth, judged, only_output
 from fidelity.gate.predicting import Against, predict_artefact
 from fidelity.models.input_contract import InputContract
 from fidelity.models.inputs import InputSet, load_inputs
+from fidelity.models.subject import Subject
 from fidelity.predict.expected import load_expected
 from fidelity.predict.predicted import Predicted
 from fidelity.progress import Step
@@ -42,11 +43,15 @@ InputChoice = tuple[Path | None, Path, tuple[str, ...] | None, int]
 
 @dataclass(frozen=True)
 class Reference:
-    """What an artefact is compared with: embeddings by input, and the weights that they are of."""
+    """What an artefact is compared with: embeddings by input, and the weights that they are of.
+
+    `subject` is the model itself, None for a golden.
+    """
 
     truth: Embeddings
     weights_sha256: str
     name: str
+    subject: Subject | None = None
 
 
 def run_once(

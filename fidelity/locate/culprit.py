@@ -8,66 +8,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fidelity.locate.trace import Trace, Traced
+from fidelity.locate.groups import sources
+from fidelity.locate.noise import worse
+from fidelity.locate.records import Trace, Traced
+from fidelity.predict.module_path import block_of
 from fidelity.tflite.structure import Graph
 
-LIMIT = 2.0
-"""As error_ratio's in policies/default.toml, where it is derived."""
 
-NOISE = 2.0**-11
-"""Half a unit in the last place of fp16: an error below it is no error of an operator in fp16."""
-
-
-def wrong(row: Traced, *, measured: bool) -> bool:
+def wrong(row: Traced, noise: float, *, measured: bool) -> bool:
     """Whether this result is another than the arithmetic gives.
 
     Under a measured profile, other bits are wrong only where the error grows by them too: a result
     that is as near to the truth as the expected one is another rounding, not a fault.
     """
-    return not (measured and row.identical_share == 1.0) and worse(row.error_actual, row.error_expected)
+    return not (measured and row.identical_share == 1.0) and worse(row.error_actual, row.error_expected, noise)
 
 
-def worse(actual: float, expected: float) -> bool:
-    """Whether an error is beyond the noise and beyond what the arithmetic gives; both may be infinite."""
-    return actual > NOISE and actual > LIMIT * expected
-
-
-def culprit(found: Trace, graph: Graph, lying: frozenset[int] = frozenset()) -> Traced | None:
+def culprit(found: Trace, graph: Graph, noise: float, lying: frozenset[int] = frozenset()) -> Traced | None:
     """The first wrong operator in execution order whose traced inputs are all right; None when there is none.
 
     `lying` are tensors that are right where nothing else is shown: what a tap says of them does not count.
     """
     rows = [row for row in found.operators if row.tensor not in lying]
-    bad = {row.tensor for row in rows if wrong(row, measured=not found.stands_in)}
+    bad = _bad(rows, found, noise)
     shown = {row.tensor for row in rows}
-    return next((row for row in rows if row.tensor in bad and bad.isdisjoint(sources(graph, row, shown))), None)
+    return next(
+        (row for row in rows if row.tensor in bad and bad.isdisjoint(sources(graph, row.tensor, shown)[0])), None
+    )
 
 
-def felt(found: Trace, graph: Graph, row: Traced) -> bool:
+def felt(found: Trace, graph: Graph, row: Traced, noise: float) -> bool:
     """Whether what reads this result is wrong too, or is the output: then the result is what a tap says."""
     outputs = {index for _, index in graph.signature().outputs}
     if any(outputs & set(reader.outputs) for reader in graph.main.consumers[row.tensor]):
         return True
     shown = {each.tensor for each in found.operators}
-    bad = [each for each in found.operators if wrong(each, measured=not found.stands_in)]
-    return any(row.tensor in sources(graph, each, shown) for each in bad)
+    return any(
+        row.tensor in sources(graph, tensor, shown)[0]
+        for tensor in _bad(found.operators, found, noise)
+        if tensor != row.tensor
+    )
 
 
-def sources(graph: Graph, row: Traced, shown: set[int]) -> set[int]:
-    """The shown tensors that an operator's result comes from, through those that are not shown."""
-    found: set[int] = set()
-    seen: set[int] = set()
-    open_ones = list(graph.main.operators[row.operator].inputs)
-    while open_ones:
-        index = open_ones.pop()
-        if index in seen:
-            continue
-        seen.add(index)
-        if index in shown:
-            found.add(index)
-        elif index in graph.main.producers:
-            open_ones += [each for each in graph.main.producers[index].inputs if each >= 0]
-    return found
+def _bad(rows: list[Traced] | tuple[Traced, ...], found: Trace, noise: float) -> set[int]:
+    return {row.tensor for row in rows if wrong(row, noise, measured=not found.stands_in)}
 
 
 def first_wrong(tensors: tuple[int, ...], is_wrong: Callable[[int], bool]) -> tuple[int | None, int]:
@@ -103,5 +87,6 @@ def blocks(found: Trace) -> Mapping[str, Traced]:
     last: dict[str, Traced] = {}
     for row in found.operators:
         if row.module:
-            last[row.module.split(" + ")[0].split(".")[0]] = row
+            last.pop(block_of(row.module), None)  # in the order of the last ones
+            last[block_of(row.module)] = row
     return last

@@ -1,16 +1,18 @@
-"""One operator of a graph by itself, on right inputs, and the graph up to one tensor: on the device and emulated."""
+"""Operators of a graph by themselves, on right inputs, and the graph up to one tensor: on the device and emulated."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fidelity.arithmetic.profile import Profile, load_profile
-from fidelity.locate.culprit import culprit, felt, first_wrong, worse
-from fidelity.locate.taps import Arrays, Ran, RunModel, error_of, parsed, tappable
-from fidelity.locate.trace import STAND_IN, TRUTH, Trace, Traced
-from fidelity.locate.verdict import Kind
+from fidelity.locate.culprit import culprit, felt, first_wrong
+from fidelity.locate.emulations import TRUTH, emulated_piece, emulated_tensor, parsed
+from fidelity.locate.noise import NOISE_SINGLE, error_of, worse
+from fidelity.locate.on_device import Array, Arrays, Ran, RunModel
+from fidelity.locate.records import Kind, Trace, Traced
+from fidelity.locate.taps import tappable
 from fidelity.tflite.edit import TAP, borders, cut, prefix
-from fidelity.tflite.emulation.emulate import Emulator
 from fidelity.tflite.structure import Graph
 
 MOST_LIES = 8
@@ -18,23 +20,25 @@ MOST_LIES = 8
 
 @dataclass
 class Case:
-    """One artefact and input on one device, and what its arithmetic makes of them."""
+    """One artefact and input on one device, and its arithmetic: `profile` is the device's, or stands for it.
+
+    `others` run at other precisions on the same device. `known` are right values of tensors, as the arithmetic gives
+    them: what the trace has emulated.
+    """
 
     graph: Graph
     inputs: Arrays
     run: RunModel
-    profile: Profile | None
+    profile: Profile
+    noise: float
+    others: Mapping[str, RunModel] = field(default_factory=dict)
+    known: Mapping[int, Array] = field(default_factory=dict)
     runs: int = 0
 
     def on_device(self, model: bytes, inputs: Arrays) -> Ran:
         """Run there, and count it."""
         self.runs += 1
         return self.run(model, inputs)
-
-    @property
-    def used(self) -> Profile:
-        """The device's profile, or the one that stands for it."""
-        return self.profile or load_profile(STAND_IN)
 
 
 def confirmed(case: Case, found: Trace) -> tuple[Traced | None, tuple[str, ...]]:
@@ -45,8 +49,8 @@ def confirmed(case: Case, found: Trace) -> tuple[Traced | None, tuple[str, ...]]
     """
     lying: dict[int, str] = {}
     while len(lying) < MOST_LIES:
-        row = culprit(found, case.graph, frozenset(lying))
-        if row is None or felt(found, case.graph, row) or _wrong_by_itself(case, row.tensor):
+        row = culprit(found, case.graph, case.noise, frozenset(lying))
+        if row is None or felt(found, case.graph, row, case.noise) or _wrong_by_itself(case, row.tensor):
             return row, tuple(lying.values())
         lying[row.tensor] = f"{row.place}: wrong as a further output, right as the only one: the tap lies"
     return None, tuple(lying.values())
@@ -55,7 +59,7 @@ def confirmed(case: Case, found: Trace) -> tuple[Traced | None, tuple[str, ...]]
 def by_prefixes(case: Case, found: Trace) -> Traced | None:
     """Where taps tell nothing: the graph up to one tensor, with nothing else to see, halved again and again."""
     rows = {row.tensor: row for row in found.operators}
-    tensors = tuple(index for index in tappable(case.graph, case.used) if index in rows)
+    tensors = tuple(index for index in tappable(case.graph, case.profile) if index in rows)
     tensor, _ = first_wrong(tensors, lambda each: _wrong_by_itself(case, each))
     return None if tensor is None else rows.get(tensor)
 
@@ -68,41 +72,84 @@ def _wrong_by_itself(case: Case, tensor: int) -> bool:
     ran = case.on_device(model, {key: value for key, value in case.inputs.items() if key in names})
     if ran.error is not None or name not in ran.outputs:
         return True
-    truth, expected = (_emulate(graph, case.inputs, each)[name] for each in (load_profile(TRUTH), case.used))
-    return worse(error_of(ran.outputs[name], truth), error_of(expected, truth))
+    truth, expected = (emulated_piece(graph, case.inputs, each)[name] for each in (load_profile(TRUTH), case.profile))
+    return worse(error_of(ran.outputs[name], truth), error_of(expected, truth), case.noise)
 
 
-def alone(case: Case, row: Traced) -> tuple[Kind, str]:
-    """The operator by itself, on inputs that are right."""
-    model = cut(case.graph, [row.operator])
-    needed, outputs = borders(case.graph.main, [row.operator])
-    right = _right_inputs(case, needed)
+@dataclass(frozen=True)
+class Alone:
+    """Operators by themselves, on right inputs: the worst of their results, and the same in other precisions."""
+
+    operators: tuple[int, ...]
+    wrong: bool
+    told: str
+
+
+def alone(case: Case, row: Traced) -> tuple[Kind, tuple[int, ...], list[str]]:
+    """What the device makes of the culprit's operators alone: the kind, those that are to blame, the evidence.
+
+    Where the device computes several together, each is asked by itself too.
+    """
+    whole = by_themselves(case, row.members)
+    if not whole.wrong:
+        return "layout-or-fusion", row.members, [whole.told]
+    evidence = [whole.told, *_in_other_precisions(case, row.members)]
+    if len(row.members) > 1:
+        single = [by_themselves(case, (each,)) for each in row.members]
+        bad = [each for each in single if each.wrong]
+        if len(bad) == 1:
+            return "kernel", bad[0].operators, [*evidence, bad[0].told]
+        evidence.append(f"{len(bad)} of its {len(single)} operators are wrong by themselves")
+    return "kernel", row.members, evidence
+
+
+def by_themselves(case: Case, operators: Sequence[int]) -> Alone:
+    """Cut out and run, against what the arithmetic must give on the same inputs."""
+    inputs, outputs = borders(case.graph.main, operators)
+    model, right = cut(case.graph, operators), right_inputs(case, inputs)
     graph = parsed(model)
-    truth, expected = (_emulate(graph, right, each) for each in (load_profile(TRUTH), case.used))
+    names = [f"op {each} {case.graph.main.operators[each].name}" for each in operators]
+    who = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
     ran = case.on_device(model, right)
     if ran.error is not None or not ran.resident:
-        return "layout-or-fusion", f"alone the device does not take it: {ran.error or 'not resident'}"
-    worst = max(
+        return Alone(
+            tuple(operators), False, f"{who} alone: the device does not take it: {ran.error or 'not resident'}"
+        )
+    truth, expected = (emulated_piece(graph, right, each) for each in (load_profile(TRUTH), case.profile))
+    errors = [
         (error_of(ran.outputs[f"{TAP}{o}"], truth[f"{TAP}{o}"]), error_of(expected[f"{TAP}{o}"], truth[f"{TAP}{o}"]))
         for o in outputs
-    )
-    said = f"alone, on right inputs, its error is {worst[0]:.3g}; its arithmetic must give {worst[1]:.3g}"
-    return ("kernel" if worse(*worst) else "layout-or-fusion"), said
+    ]
+    actual, must = max(errors)
+    said = f"{who} alone, on right inputs: error {actual:.3g}, its arithmetic must give {must:.3g}"
+    return Alone(tuple(operators), any(worse(*each, case.noise) for each in errors), said)
 
 
-def _right_inputs(case: Case, tensors: tuple[int, ...]) -> Arrays:
-    """What the arithmetic makes of each tensor: the graph's own inputs, or a prefix of the graph emulated."""
+def _in_other_precisions(case: Case, operators: Sequence[int]) -> list[str]:
+    """The same piece on the same device in other precisions: whether it is a matter of precision at all."""
+    inputs, _ = borders(case.graph.main, operators)
+    model, right = cut(case.graph, operators), right_inputs(case, inputs)
+    truth = emulated_piece(parsed(model), right, load_profile(TRUTH))
+    told = []
+    for precision, run in case.others.items():
+        case.runs += 1
+        ran = run(model, right)
+        if ran.error is not None:
+            told.append(f"alone with {precision}: {ran.error}")
+            continue
+        error = max(error_of(ran.outputs[name], each) for name, each in truth.items())
+        told.append(f"alone with {precision}: error {error:.3g}, {'wrong' if error > NOISE_SINGLE else 'right'}")
+    return told
+
+
+def right_inputs(case: Case, tensors: Sequence[int]) -> Arrays:
+    """What the arithmetic makes of each tensor: the graph's own inputs, what is known, or a prefix emulated."""
     entered = {index: case.inputs[name] for name, index in case.graph.signature().inputs}
-    found: Arrays = {}
-    for index in tensors:
-        name = f"{TAP}{index}"
-        if index in entered:
-            found[name] = entered[index]
-        else:
-            found[name] = _emulate(parsed(prefix(case.graph, index)), case.inputs, case.used)[name]
-    return found
-
-
-def _emulate(graph: Graph, inputs: Arrays, profile: Profile) -> Arrays:
-    emulator = Emulator(graph, profile)
-    return emulator.run({name: inputs[name] for name, _ in emulator.signature.inputs}).outputs
+    return {
+        f"{TAP}{index}": entered[index]
+        if index in entered
+        else case.known[index]
+        if index in case.known
+        else emulated_tensor(case.graph, index, case.inputs, case.profile)
+        for index in tensors
+    }

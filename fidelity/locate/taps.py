@@ -7,70 +7,15 @@ outputs too, and whether they are still those of the graph without taps is part 
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fidelity.arithmetic.profile import Profile
 from fidelity.compare.expectation import same_bits
-from fidelity.compare.metrics.outcome import Measured
-from fidelity.compare.metrics.relative_l2 import relative_l2
-from fidelity.devices.believing import load_outputs
-from fidelity.devices.discovery import Device
-from fidelity.devices.job import JobResult, Precision
-from fidelity.devices.prepare import prepare_job
-from fidelity.devices.run import run_job
+from fidelity.locate.on_device import Array, Arrays, RunModel
 from fidelity.tflite.edit import TAP, with_taps
 from fidelity.tflite.emulation.schedule import schedule
-from fidelity.tflite.graph import read_graph
 from fidelity.tflite.structure import Graph
-
-Array = NDArray[Any]
-Arrays = dict[str, Array]
-_INPUT = "traced"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """One run of a model: outputs by the signature's names, or why there are none."""
-
-    outputs: Arrays
-    resident: bool
-    error: str | None = None
-    result: JobResult | None = None
-
-
-RunModel = Callable[[bytes, Arrays], Ran]
-"""Runs a .tflite on one set of inputs. The only thing that locating knows of a device."""
-
-
-def on_device(device: Device, precision: Precision = "default", timeout_seconds: float = 600.0) -> RunModel:
-    """Runs on a real device, each model in a job of its own."""
-
-    def run(model: bytes, inputs: Arrays) -> Ran:
-        with tempfile.TemporaryDirectory(prefix="fidelity-locate-") as scratch:
-            path, job = Path(scratch) / "model.tflite", Path(scratch) / "job"
-            path.write_bytes(model)
-            prepare_job(
-                job,
-                path,
-                {_INPUT: inputs},
-                device=device.job_device,
-                precision=precision,
-                timeout_seconds=timeout_seconds,
-            )
-            result = run_job(job, device)
-            if result.status != "ok":
-                return Ran({}, False, f"{result.status}: {result.error}", result)
-            resident = result.residency is not None and result.residency.full
-            return Ran(load_outputs(job, result)[_INPUT], resident, None, result)
-
-    return run
 
 
 @dataclass
@@ -137,20 +82,3 @@ def _tap(
 
 def _is_tap(name: str) -> bool:
     return name.startswith(TAP) and name.removeprefix(TAP).isdigit()
-
-
-def error_of(found: Array, right: Array) -> float:
-    """Relative L2 against the truth; infinite where it is undefined, as for what is not finite and should be."""
-    outcome = relative_l2(found, right)
-    if isinstance(outcome, Measured):
-        return outcome.value
-    nothing = outcome.cause in ("zero_reference", "empty") and not np.any(found)
-    return 0.0 if nothing else float("inf")
-
-
-def parsed(model: bytes) -> Graph:
-    """The graph of a file's bytes; its weights stay mapped after the file's name is gone."""
-    with tempfile.TemporaryDirectory(prefix="fidelity-locate-") as scratch:
-        path = Path(scratch) / "piece.tflite"
-        path.write_bytes(model)
-        return read_graph(path)

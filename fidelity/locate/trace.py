@@ -8,123 +8,128 @@ together. Without a profile, every operation rounded to fp16 once stands for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from fidelity.arithmetic.profile import Profile, load_profile
-from fidelity.compare.expectation import ProfileId, identical_share, same_bits
+from fidelity.arithmetic.profile import Profile
+from fidelity.compare.expectation import identical_share, same_bits
 from fidelity.compare.metrics.correlation import correlation
 from fidelity.compare.metrics.outcome import Measured
-from fidelity.errors import BadInput
-from fidelity.locate.taps import Array, Arrays, RunModel, error_of, parsed, tappable, tapped
+from fidelity.locate.emulations import Emulation, emulated
+from fidelity.locate.groups import sources
+from fidelity.locate.noise import error_of
+from fidelity.locate.on_device import Array, Arrays, RunModel
+from fidelity.locate.records import Trace, Traced
+from fidelity.locate.taps import Tapped, tappable, tapped
 from fidelity.predict.expected import profile_id
 from fidelity.predict.module_path import module_path
-from fidelity.record import Figure, Record
-from fidelity.tflite.edit import TAP, with_taps
-from fidelity.tflite.emulation.emulate import Emulated, Emulator
 from fidelity.tflite.structure import Graph
 
-TRUTH, STAND_IN = "ieee-fp32", "ieee-fp16-storage"
 _CHANNELS = 4
 
 
-class Traced(Record):
-    """One operator's result, three ways. Errors are relative L2 against the truth, infinite for NaN or Inf.
+@dataclass(frozen=True)
+class Seen:
+    """A trace with its arrays at hand: truth and expected of every tensor that was asked for, actual of those shown."""
 
-    `identical_share`: elements that are the expected ones bit for bit. `correlation`: actual with truth,
-    NaN for a constant. `channels`: the largest by magnitude along the last axis, of the truth.
-    """
-
-    operator: int
-    name: str
-    tensor: int
-    module: str | None
-    error_actual: Figure
-    error_expected: Figure
-    identical_share: Figure
-    correlation: Figure
-    non_finite: int
-    peak: Figure
-    channels: tuple[int, ...]
-
-    @property
-    def place(self) -> str:
-        """The operator in a few words."""
-        return f"op {self.operator} {self.name}{f' in {self.module}' if self.module else ''}"
+    trace: Trace
+    actual: Mapping[int, Array]
+    expected: Mapping[int, Array]
+    truth: Mapping[int, Array]
 
 
-class Trace(Record):
-    """Every operator that could be looked at, in execution order.
-
-    `changed`: taps changed the final output, so what they show may not be what happens without them.
-    `refused`: operators that the device would not show.
-    """
-
-    profile: ProfileId
-    stands_in: bool
-    operators: tuple[Traced, ...]
-    changed: bool
-    refused: dict[int, str]
-    runs: int
-
-
-def trace(graph: Graph, inputs: Arrays, run: RunModel, final: Mapping[str, Array], profile: Profile | None) -> Trace:
-    """One traced run. `final` are the device's outputs without taps.
+def trace(
+    graph: Graph,
+    inputs: Arrays,
+    run: RunModel,
+    final: Mapping[str, Array],
+    profile: Profile,
+    truth: Profile,
+    pytorch: Mapping[int, Array],
+    *,
+    stands_in: bool,
+) -> Seen:
+    """One traced run. `final` are the device's outputs without taps, `profile` is its arithmetic or stands for it,
+    `pytorch` holds the model's own float64 values of tensors, where they are known.
 
     Raises BadInput for an operation that the emulator lacks: then nothing is known of what is right there.
     """
-    used = profile or load_profile(STAND_IN)
-    tensors = tappable(graph, used)
-    seen = tapped(graph, tensors, inputs, run, final)
-    truth = emulated(graph, tensors, inputs, load_profile(TRUTH))
-    expected = emulated(graph, tensors, inputs, used)
+    tensors = tappable(graph, profile)
+    tap = tapped(graph, tensors, inputs, run, final)
+    expected = emulated(graph, tensors, inputs, profile)
+    right = expected if truth == profile else emulated(graph, tensors, inputs, truth)
+    rows = _rows(graph, tap, right, expected, pytorch)
     producers = graph.main.producers
-    rows = [
-        _traced(graph, index, seen.values[index], expected[index], truth[index])
-        for index in tensors
-        if index in seen.values
-    ]
-    return Trace(
-        profile=profile_id(used),
-        stands_in=profile is None,
-        operators=tuple(rows),
-        changed=bool(seen.changed),
-        refused={producers[index].index: why for index, why in seen.refused.items()},
-        runs=seen.runs,
+    found = Trace(
+        profile=profile_id(profile),
+        stands_in=stands_in,
+        operators=rows,
+        changed=bool(tap.changed),
+        refused={producers[index].index: why for index, why in tap.refused.items()},
+        runs=tap.runs,
+    )
+    return Seen(found, tap.values, expected.values, right.values)
+
+
+def _rows(
+    graph: Graph, tap: Tapped, truth: Emulation, expected: Emulation, pytorch: Mapping[int, Array]
+) -> tuple[Traced, ...]:
+    bits = headrooms(expected)
+    return tuple(
+        row_of(
+            graph,
+            index,
+            (tap.values[index], expected.values[index], truth.values[index]),
+            pytorch.get(index),
+            sources(graph, index, expected.values)[1],
+            bits,
+        )
+        for index in expected.values
+        if index in tap.values
     )
 
 
-def emulated(graph: Graph, tensors: tuple[int, ...], inputs: Arrays, profile: Profile) -> dict[int, Array]:
-    """What a profile makes of the tapped graph at each tensor. Raises BadInput for what the emulator lacks."""
-    outputs = whole_outputs(Emulator(parsed(with_taps(graph, tensors)), profile).run(inputs), graph)
-    return {index: outputs[f"{TAP}{index}"] for index in tensors}
+def headrooms(emulation: Emulation) -> dict[int, float]:
+    """The least headroom of any site of each operator, in bits."""
+    least: dict[int, float] = {}
+    for site in emulation.sites:
+        if site.operator is not None:
+            least[site.operator] = min(site.headroom, least.get(site.operator, np.inf))
+    return least
 
 
-def whole_outputs(found: Emulated, graph: Graph) -> Arrays:
-    """The outputs, all of them. Raises BadInput for an operation that the emulator lacks."""
-    if found.missing:
-        first = found.missing[0]
-        raise BadInput(
-            f"{graph.path}: op {first.operator} {first.name}: {first.reason}: nothing is known of what is right"
-        )
-    return found.outputs
-
-
-def _traced(graph: Graph, index: int, actual: Array, expected: Array, truth: Array) -> Traced:
+def row_of(
+    graph: Graph,
+    index: int,
+    values: tuple[Array, Array, Array],
+    pytorch: Array | None,
+    members: tuple[int, ...],
+    bits: Mapping[int, float],
+) -> Traced:
+    """One tensor's row. `values` are actual, expected and truth; `bits` the headroom by operator."""
+    actual, expected, truth = values
     op = graph.main.producers[index]
-    flat = np.abs(truth).reshape(-1, truth.shape[-1]).max(axis=0) if truth.ndim else np.abs(truth).reshape(1)
+    right = truth if pytorch is None else pytorch
+    flat = np.abs(right).reshape(-1, right.shape[-1]).max(axis=0) if right.ndim else np.abs(right).reshape(1)
+    largest = tuple(int(place) for place in np.argsort(-flat, kind="stable")[:_CHANNELS])
     return Traced(
         operator=op.index,
         name=op.name,
         tensor=index,
         module=module_path(graph.main.tensors[index].name),
+        members=members,
         error_actual=error_of(actual, truth),
         error_expected=error_of(expected, truth),
         identical_share=1.0 if same_bits(actual, expected) else identical_share(actual, expected) or 0.0,
-        correlation=_correlation(actual, truth),
+        correlation=_correlation(actual, right),
+        correlation_expected=_correlation(expected, right),
+        truth="artefact" if pytorch is None else "pytorch",
         non_finite=int(np.count_nonzero(~np.isfinite(actual))),
-        peak=float(np.abs(truth).max(initial=0.0)),
-        channels=tuple(int(place) for place in np.argsort(-flat, kind="stable")[:_CHANNELS]),
+        peak=float(np.abs(right).max(initial=0.0)),
+        headroom=min((bits[each] for each in members if each in bits), default=float("inf")),
+        channels=largest,
+        magnitudes=tuple(float(flat[place]) for place in largest),
     )
 
 

@@ -25,6 +25,11 @@ def module_path(tensor: str) -> str | None:
     return " + ".join(known) or None
 
 
+def block_of(module: str) -> str:
+    """The outermost part of a module path: the block that it belongs to, as in `EvaBlock_2`."""
+    return module.split(" + ")[0].split(".")[0]
+
+
 def _path(name: str) -> str:
     parts: list[str] = []
     for segment in name.split("/"):

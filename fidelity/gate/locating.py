@@ -1,0 +1,159 @@
+"""Locating on a real device: the artefact, the inputs and the reference that a verb or the gate has at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidelity.arithmetic.profile import Profile
+from fidelity.cache import Cache
+from fidelity.compare.policy import Policy
+from fidelity.compare.run_facts import Family, RunKind
+from fidelity.devices.discovery import Device, resolve
+from fidelity.devices.job import Precision, PrecisionHad
+from fidelity.gate.expecting import profile_for
+from fidelity.locate.locate import Answer, Good, Where, locate
+from fidelity.locate.noise import error_of
+from fidelity.locate.on_device import Ran, RunModel, on_device
+from fidelity.locate.reference import Reference
+from fidelity.record import canonical_json
+from fidelity.tflite.fingerprint import file_sha256
+from fidelity.tflite.graph import read_graph
+from fidelity.tflite.manifest import weights_dtype_of
+from fidelity.tflite.structure import Graph
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fidelity.models.subject import Subject
+    from fidelity.rewrites.contract import Rewrite
+
+Single = NDArray[np.float32]
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16-accumulate-fp32")
+
+
+@dataclass(frozen=True)
+class Known:
+    """The truth about an artefact: its output by input, and the tower that it was made of, where that is known."""
+
+    name: str
+    outputs: Mapping[str, NDArray[np.float64]]
+    tower: nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is located: an artefact on a device at a precision, by a policy; under the profile given, or its own."""
+
+    artefact: Path
+    device: Device
+    precision: Precision
+    policy: Policy
+    profile: Profile | None = None
+
+
+def locate_worst(
+    asked: Asked,
+    inputs: Mapping[str, Single],
+    known: Known | None,
+    cache: Cache,
+    step: Callable[[str], None],
+    *,
+    look: bool = False,
+) -> Answer:
+    """Locates at the input that the device is furthest off on: of all outputs, relative L2 against the truth.
+
+    With `look` there is a trace even where nothing is wrong.
+
+    What the device did is kept until the answer is there, so that a device that was lost in between, or an
+    interrupted search, goes on where it was.
+    """
+    graph = read_graph(asked.artefact)
+    ((taken, _),) = graph.signature().inputs
+    with _kept(asked, graph, inputs, cache) as jobs:
+        where = _where(asked, jobs)
+        errors = {}
+        if len(inputs) > 1:
+            for name, array in inputs.items():
+                step(name)
+                errors[name] = _error(where, graph, {taken: array}, known.outputs[name] if known else None)
+        worst = max(errors or inputs, key=lambda name: errors.get(name, 0.0))
+        step(f"locate at {worst}")
+        reference = None if known is None else _reference(graph, known, worst)
+        found = locate(graph, {taken: inputs[worst]}, where, _good(asked, graph), reference, worst, look=look)
+    located = found.located.model_copy(update={"inputs": errors or {worst: found.located.errors.actual}})
+    return Answer(located, found.case, found.operators, found.truth)
+
+
+def tower_of(subject: Subject, rewrites: tuple[Rewrite, ...]) -> nn.Module:
+    """The module that is converted: the rewritten model, normalising its output."""
+    from fidelity.models.tower import ImageTower  # noqa: PLC0415 - torch is an extra
+    from fidelity.rewrites.apply import apply_rewrites  # noqa: PLC0415
+
+    return ImageTower(apply_rewrites(subject.model, rewrites).model).eval()
+
+
+def _reference(graph: Graph, known: Known, name: str) -> Reference:
+    outputs = {output: known.outputs[name] for output, _ in graph.signature().outputs}
+    return Reference(known.name, outputs, known.tower)
+
+
+def _error(where: Where, graph: Graph, inputs: dict[str, Single], truth: NDArray[np.float64] | None) -> float:
+    """How far the device is off at one input; against the CPU where there is no reference."""
+    ran = where.run(bytes(graph.data), dict(inputs))
+    right = dict.fromkeys(ran.outputs, truth) if truth is not None else where.cpu(bytes(graph.data), inputs).outputs
+    errors = [error_of(ran.outputs[n], r) if n in ran.outputs else np.inf for n, r in right.items() if r is not None]
+    return max(errors, default=float("inf"))
+
+
+def _where(asked: Asked, jobs: Path) -> Where:
+    device, cpu = asked.device, resolve("cpu")
+    gpu = device.job_device != "cpu"
+    others: dict[str, RunModel] = {}
+    if gpu and asked.precision != "fp32":
+        others = {each: on_device(device, each, jobs) for each in _PRECISIONS if each != asked.precision}
+
+    def profile_of(ran: Ran) -> Profile | None:
+        return profile_for(ran.result, asked.profile) if ran.result else None
+
+    run = on_device(device, asked.precision, jobs)
+    return Where(device.info.name, run, on_device(cpu, "default", jobs) if gpu else run, others, profile_of)
+
+
+def _good(asked: Asked, graph: Graph) -> Good:
+    """The policy's limits on relative L2 for this kind of run, and for the same artefact on a CPU."""
+    weights = weights_dtype_of(graph)
+
+    def limit(device: Family, precision: PrecisionHad) -> float:
+        limits = asked.policy.limits_of(RunKind(device=device, precision=precision, weights=weights)) or {}
+        found = limits.get("relative_l2")
+        return found.at_most if found is not None and found.at_most is not None else float("inf")
+
+    on_cpu = limit("cpu", "fp32")
+    if asked.device.job_device == "cpu":
+        return Good(on_cpu, on_cpu)
+    return Good(limit("gpu", "fp32" if asked.precision == "fp32" else "fp16"), on_cpu)
+
+
+@contextmanager
+def _kept(asked: Asked, graph: Graph, inputs: Mapping[str, Single], cache: Cache) -> Iterator[Path]:
+    """A folder for finished jobs of this very search, removed when it has its answer."""
+    key = {
+        "artefact": file_sha256(graph),
+        "device": asked.device.spec,
+        "driver": asked.device.info.driver,
+        "precision": asked.precision,
+        "inputs": sorted(inputs),
+    }
+    jobs = cache.root / "locate" / hashlib.sha256(canonical_json(key)).hexdigest()[:32]
+    jobs.mkdir(parents=True, exist_ok=True)
+    yield jobs
+    shutil.rmtree(jobs, ignore_errors=True)

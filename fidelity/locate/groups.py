@@ -1,0 +1,38 @@
+"""Which operators stand between the tensors that a device shows: the finest that its results can be told by."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from fidelity.tflite.structure import Graph
+
+
+def sources(graph: Graph, tensor: int, shown: Container[int]) -> tuple[set[int], tuple[int, ...]]:
+    """The shown tensors and inputs that a tensor is computed from, through those that are not shown, and the operators
+    between, in execution order: its own last. What is computed from constants alone is left out."""
+    found: set[int] = set()
+    members: set[int] = set()
+    live = _live(graph)
+    open_ones = [tensor]
+    while open_ones:
+        producer = graph.main.producers[open_ones.pop()]
+        if producer.index in members:
+            continue
+        members.add(producer.index)
+        for index in producer.inputs:
+            if index not in live:
+                continue
+            if index in shown or index not in graph.main.producers:
+                found.add(index)
+            else:
+                open_ones.append(index)
+    return found, tuple(sorted(members))
+
+
+def _live(graph: Graph) -> set[int]:
+    """Tensors that depend on an input of the graph."""
+    live = {index for _, index in graph.signature().inputs}
+    for op in graph.main.operators:
+        if not live.isdisjoint(op.inputs):
+            live |= set(op.outputs)
+    return live

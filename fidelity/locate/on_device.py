@@ -1,0 +1,91 @@
+"""Running one model on one set of inputs: all that locating knows of a device."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fidelity.devices.believing import RESULT, load_outputs
+from fidelity.devices.discovery import Device
+from fidelity.devices.job import JobResult, Precision
+from fidelity.devices.prepare import prepare_job
+from fidelity.devices.run import run_job
+from fidelity.errors import EnvironmentMissing
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+_INPUT = "traced"
+_LOST = ("device_lost", "transfer_failed", "no_device")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of a model: outputs by the signature's names, or why there are none."""
+
+    outputs: Arrays
+    resident: bool
+    error: str | None = None
+    result: JobResult | None = None
+
+
+RunModel = Callable[[bytes, Arrays], Ran]
+"""Runs a .tflite on one set of inputs."""
+
+
+def on_device(
+    device: Device, precision: Precision = "default", jobs: Path | None = None, timeout_seconds: float = 600.0
+) -> RunModel:
+    """Runs on a real device, each model in a job of its own.
+
+    Jobs that ended well are kept in `jobs`, so that a search whose device was lost goes on where it was; without
+    it, nowhere. The run raises EnvironmentMissing where the device is not there any more.
+    """
+
+    def run(model: bytes, inputs: Arrays) -> Ran:
+        name = f"{device.job_device.replace(':', '-')}-{precision}-{_digest(model, inputs)}"
+        if jobs is not None and (kept := jobs / name).is_dir():
+            return _ran(kept, JobResult.read(kept / RESULT))
+        with tempfile.TemporaryDirectory(prefix=".locate-", dir=jobs) as scratch:
+            path, job = Path(scratch) / "model.tflite", Path(scratch) / "job"
+            path.write_bytes(model)
+            prepare_job(
+                job,
+                path,
+                {_INPUT: inputs},
+                device=device.job_device,
+                precision=precision,
+                timeout_seconds=timeout_seconds,
+            )
+            result = run_job(job, device)
+            if result.status in _LOST:
+                kept_text = "" if jobs is None else "; what it did so far is kept: give the same command again"
+                raise EnvironmentMissing(f"{device.info.name}: {result.status}: {result.error}{kept_text}")
+            if result.status == "ok" and jobs is not None:
+                shutil.move(job, jobs / name)
+                return _ran(jobs / name, result)
+            return _ran(job, result)
+
+    return run
+
+
+def _ran(job: Path, result: JobResult) -> Ran:
+    if result.status != "ok":
+        return Ran({}, False, f"{result.status}: {result.error}", result)
+    resident = result.device == "cpu" or (result.residency is not None and result.residency.full)
+    return Ran(load_outputs(job, result)[_INPUT], resident, None, result)
+
+
+def _digest(model: bytes, inputs: Arrays) -> str:
+    digest = hashlib.sha256(model)
+    for name, array in sorted(inputs.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
