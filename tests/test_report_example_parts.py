@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from fidelity.compare.run_facts import WeightsDtype
 from fidelity.models.inputs import STRESS
-from fidelity.report.document import ArtefactReport
+from fidelity.report.document import ArtefactReport, GraphOperator, tensor_digest
 from fidelity.rewrites.contract import Contract, Exactness
 from fidelity.rewrites.proof import Decision, Difference, Proof, SiteProof, TensorProof, WeightsProof
 from fidelity.tflite.audit import AuditReport, count_by_rule
@@ -98,10 +100,40 @@ def proof(names: tuple[str, ...] = NAMES) -> Proof:
     )
 
 
+CENSUS = {"ADD": 217, "BATCH_MATMUL": 24, "FULLY_CONNECTED": 76, "TRANSPOSE": 97, "MUL": 403}
+PARTS = ("attn", "norm1", "mlp.fc1")
+
+
+def written(place: int) -> str:
+    """The name of the tensor that an operator of the example writes."""
+    return f"vit/blocks.{place * 12 // 817}/attn/reshape;{place}"
+
+
+def operators() -> tuple[GraphOperator, ...]:
+    """A graph of the census: its kinds dealt out over twelve blocks, each operator reading the one before."""
+    left = dict(CENSUS)
+    kinds = []
+    while left:
+        for kind in tuple(left):
+            kinds.append(kind)
+            left[kind] -= 1
+            if not left[kind]:
+                del left[kind]
+    return tuple(
+        GraphOperator(
+            kind=kind,
+            module=None if place == len(kinds) - 1 else f"EvaBlock_{place * 12 // len(kinds)}.{PARTS[place % 3]}",
+            tensor=tensor_digest(written(place)),
+            reads=(place - 1,) if place else (),
+        )
+        for place, kind in enumerate(kinds)
+    )
+
+
 def artefact(weights: WeightsDtype, findings: tuple[AuditFinding, ...] = ()) -> ArtefactReport:
     """One artefact, with these findings of its audit."""
     size = 372_604_388 if weights == "float32" else 186_512_345
-    census = {"ADD": 217, "BATCH_MATMUL": 24, "FULLY_CONNECTED": 76, "TRANSPOSE": 97, "MUL": 403}
+    census = CENSUS
     tensor = TensorContract(name="image", shape=(1, 3, 224, 224), dtype="float32")
     manifest = Manifest(
         artefact=f"model.{weights}.tflite",
@@ -134,7 +166,13 @@ def artefact(weights: WeightsDtype, findings: tuple[AuditFinding, ...] = ()) -> 
         counts=count_by_rule(findings),
         passed=not any(finding.severity == "refused" for finding in findings),
     )
-    return ArtefactReport(weights_dtype=weights, path=f"artefacts/{manifest.artefact}", manifest=manifest, audit=audit)
+    return ArtefactReport(
+        weights_dtype=weights,
+        path=f"artefacts/{manifest.artefact}",
+        manifest=manifest,
+        audit=audit,
+        operators=operators(),
+    )
 
 
 def test_the_parts_are_sound_and_agree() -> None:
@@ -143,4 +181,5 @@ def test_the_parts_are_sound_and_agree() -> None:
     made = artefact("float16")
     assert made.audit.passed
     assert made.audit.census == made.manifest.census
+    assert Counter(operator.kind for operator in made.operators) == made.audit.census
     assert made.audit.file_size == made.manifest.file_size

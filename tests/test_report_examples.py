@@ -13,7 +13,9 @@ from functools import cache
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_report_example_parts import INPUTS, PHOTOGRAPHS, artefact, proof, sha
+from test_report_example_located import converter, kernel, overflow
+from test_report_example_located import hostile as hostile_located
+from test_report_example_parts import INPUTS, PHOTOGRAPHS, artefact, proof, sha, written
 from test_report_example_predictions import OVERFLOW, PROFILE, SITES, predicted, site
 
 from fidelity.compare.comparison import Outputs, compare
@@ -41,6 +43,7 @@ from fidelity.report.document import (
     Ablation,
     DeviceRun,
     GateReport,
+    LocatedRun,
     NotTested,
     PredictionReport,
     Reason,
@@ -283,7 +286,21 @@ def collapsed() -> GateReport:
         ),
     )
     runs = (good_run(PLANS[0]), good_run(PLANS[1]), device_run(plan, other, reference, hopeless()))
-    return assemble(runs, ablations=ablations, predictions=(report_of(hopeless()),))
+    located = (LocatedRun(label="gpu fp16", located=overflow()),)
+    return assemble(runs, ablations=ablations, predictions=(report_of(hopeless()),), located=located)
+
+
+@cache
+def located() -> GateReport:
+    """A kernel that is wrong alone on one device, and a conversion that is wrong everywhere."""
+    reference = embeddings(INPUTS)
+    wrong = device_run(PLANS[2], noisy(reference, 0.21, 12), reference, usual())
+    found = (("gpu fp16", kernel()), ("cpu float16", converter()))
+    return assemble(
+        (good_run(PLANS[0]), wrong),
+        predictions=(report_of(usual()),),
+        located=tuple(LocatedRun(label=label, located=each) for label, each in found),
+    )
 
 
 @cache
@@ -303,10 +320,14 @@ def refused() -> GateReport:
         for index in range(136)
     )
     refusals = (
-        Refusal(op="RESHAPE", reason="tensor of rank 5", tensor="vit/blocks.0/attn/reshape", count=12),
+        *(
+            Refusal(op="TRANSPOSE", reason="tensor of rank 5", tensor=written(place), count=2)
+            for place in range(3, 480, 40)
+        ),
+        Refusal(op="BATCH_MATMUL", reason="non-constant tensor", count=24),
         Refusal(op="GATHER", reason="not supported", tensor="vit/blocks.0/attn/rope", count=24),
     )
-    cut = Residency(nodes_on_device=50, nodes_total=1006, partitions=7, refusals=refusals, source="50 of 1006")
+    cut = Residency(nodes_on_device=50, nodes_total=817, partitions=7, refusals=refusals, source="50 of 817")
     runs = (good_run(PLANS[0]), good_run(replace(PLANS[2], residency=cut)))
     return assemble(runs, proof=proof(()), artefacts=(artefact("float32", findings), artefact("float16", findings)))
 
@@ -372,6 +393,7 @@ def hostile() -> GateReport:
         artefacts=(artefact("float16", (finding,)),),
         not_tested=(NotTested(label=script, device=cdata, reason=mixed),),
         headline=script,
+        located=(LocatedRun(label=attribute, located=hostile_located(HOSTILE)),),
     )
     inputs = tuple(
         item.model_copy(update={"name": name})
@@ -387,6 +409,7 @@ def hostile() -> GateReport:
 EXAMPLES = {
     "passing": passing,
     "collapsed": collapsed,
+    "located": located,
     "refused": refused,
     "broken": broken,
     "hostile": hostile,
@@ -400,6 +423,7 @@ def test_an_example_says_what_its_name_says(name: str) -> None:
     expected: dict[str, set[str]] = {
         "passing": set(),
         "collapsed": {"collapse", "outside_limit", "as_expected", "expected_collapse"},
+        "located": {"outside_limit", "worse_than_expected"},
         "refused": {"not_resident", "high_rank"},
         "broken": {"emulator_lacks", "non_finite_actual", "missing_input", "run_failed", "not_proved", "not_tested"},
         "hostile": {"not_resident", "run_failed", "not_tested"},

@@ -214,7 +214,7 @@ def test_reasons_of_another_stage_are_another_group() -> None:
 
 STATES: list[tuple[str, dict[str, bool]]] = [
     ("passing", {"Prove": True, "Audit": True, "Predict": True, "Run": True, "Tested": True}),
-    ("collapsed", {"Prove": True, "Audit": True, "Predict": False, "Run": False, "Tested": True}),
+    ("collapsed", {"Prove": True, "Audit": True, "Predict": False, "Run": False, "Locate": False, "Tested": True}),
     ("refused", {"Prove": True, "Audit": False, "Run": False, "Tested": True}),
     ("broken", {"Prove": False, "Audit": True, "Predict": False, "Run": False, "Tested": False}),
 ]

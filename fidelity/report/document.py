@@ -6,6 +6,7 @@ than the stored one.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -15,6 +16,7 @@ from fidelity.compare.expectation import Expectation
 from fidelity.compare.judgement import Judgement
 from fidelity.compare.policy import Policy
 from fidelity.devices.job import JobResult, Precision
+from fidelity.locate.records import Located
 from fidelity.models.subject import SubjectRecord
 from fidelity.predict.prediction import Prediction
 from fidelity.record import Figure, Record
@@ -25,13 +27,35 @@ from fidelity.tflite.manifest import Manifest, WeightsDtype
 SCHEMA_VERSION = 1
 
 
+def tensor_digest(name: str) -> str:
+    """A tensor's name by the first 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+class GraphOperator(Record):
+    """One operator of a file: its kind, the module that it comes from, the tensor that it writes.
+
+    `tensor` is the name's `tensor_digest`, since names are long and only ever compared with what a
+    delegate's log says; `reads` are the operators whose results it reads, by their place.
+    """
+
+    kind: str
+    module: str | None
+    tensor: str
+    reads: tuple[int, ...]
+
+
 class ArtefactReport(Record):
-    """One .tflite: its manifest, its static audit, and where it is, relative to the run folder."""
+    """One .tflite: its manifest, its static audit, and where it is, relative to the run folder.
+
+    `operators` are those of the main graph in execution order; a report of before they were kept has none.
+    """
 
     weights_dtype: WeightsDtype
     path: str
     manifest: Manifest
     audit: AuditReport
+    operators: tuple[GraphOperator, ...] = ()
 
 
 class DeviceRun(Record):
@@ -57,6 +81,13 @@ class PredictionReport(Record):
 
     folder: str
     prediction: Prediction
+
+
+class LocatedRun(Record):
+    """Where a run's error begins. A pack's folder is relative to the run folder."""
+
+    label: str
+    located: Located
 
 
 class NotTested(Record):
@@ -118,6 +149,7 @@ class GateReport(Record):
     not_tested: tuple[NotTested, ...]
     predictions: tuple[PredictionReport, ...] = ()
     ablations: tuple[Ablation, ...] = ()
+    located: tuple[LocatedRun, ...] = ()
     policy: Policy
     run: RunInfo
 

@@ -12,6 +12,7 @@ from fidelity.report.document import DeviceRun, GateReport, PredictionReport
 from fidelity.report.headroom_plot import HeadroomPlot
 from fidelity.report.plots import ErrorPlot, Series
 from fidelity.report.readings import RELATIVE_L2, limits_of
+from fidelity.report.scatter_plot import Point, ScatterPlot
 
 SHOWN_SITES = 20
 
@@ -97,3 +98,21 @@ def sites_plot(index: int, prediction: PredictionReport) -> HeadroomPlot:
     expected = prediction.prediction.expected
     title = f"Headroom of {len(expected.sites)} sites of {expected.model} under {expected.profile.name}"
     return HeadroomPlot(name=f"headroom-{index}", title=title, sites=expected.sites)
+
+
+def input_scatter(index: int, prediction: PredictionReport, report: GateReport) -> ScatterPlot:
+    """Every input of the runs under a prediction by both its errors; the limit is that of their ratio."""
+    runs = runs_under(prediction, report)
+    limits = [limits_of(run, report.policy).get(ERROR_RATIO.name) for run in runs]
+    return ScatterPlot(
+        name=f"scatter-{index}",
+        title=f"Expected and actual error of every input under {prediction.prediction.expected.profile.name}",
+        series={
+            run.label: tuple(
+                Point(line.row.input, line.row.error_expected, line.row.error_actual, line.failed)
+                for line in expected_rows(run, report)
+            )
+            for run in runs
+        },
+        limit=next((limit.at_most for limit in limits if limit is not None), None),
+    )

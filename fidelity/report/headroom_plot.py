@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from fidelity.predict.site import Site
-from fidelity.report.svg import DIM, INK, LINE, drawing, page_element, series_colour
+from fidelity.report.svg import DIM, INK, calm, drawing, key, marks, page_element, series_colour
 
 _WIDTH, _HEIGHT = 4.2, 2.4  # inches of 72 units, as wide as the other plots
 MOST = 20.0  # bits: what has more is drawn at the top edge, and is in no danger
@@ -38,19 +38,15 @@ def headroom_plot(plot: HeadroomPlot) -> Markup:
             sites = [site for site in plot.sites if (site.part == "result") == results and not site.overflows]
             x, y = [_place(site) for site in sites], [_bits(site) for site in sites]
             colour = series_colour(index)
-            axes.plot(x, y, linestyle="", marker=marker, markersize=3, color=colour, label=label, clip_on=False)
+            marks(axes, x, y, marker=marker, markersize=3, color=colour, label=label)
         over = [_place(site) for site in plot.sites if site.overflows]
-        axes.plot(over, [0.0] * len(over), linestyle="", marker="x", markersize=8, color=INK, clip_on=False)
+        marks(axes, over, [0.0] * len(over), marker="x", markersize=8, color=INK)
         axes.set_ylim(0, MOST)
         axes.set_xlim(left=0, right=max((_place(site) for site in plot.sites), default=1) or 1)
         axes.set_xlabel("operator", color=DIM)
         axes.set_ylabel("headroom, bits", color=DIM)
-        axes.grid(axis="both", color=LINE, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelcolor=INK)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=INK, borderaxespad=0)
+        calm(axes)
+        key(figure, 2)
         return page_element(figure, plot.name, plot.title)
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from fidelity.arithmetic.layernorm_sweep import LayerNormSweep, ScaleOutcome
 from fidelity.report.plots import DASHES, MARKERS
-from fidelity.report.svg import DIM, INK, LINE, drawing, page_element, series_colour
+from fidelity.report.svg import DIM, INK, calm, drawing, page_element, series_colour
 
 _SIZE = (7.2, 4.0)
 _FORMS = {"stock": "stock LayerNorm", "safe": "safe LayerNorm (1/32)", "row": "per-row scale"}
@@ -128,12 +128,7 @@ def _scale_label(scale: str) -> str:
 
 def _finished(figure: Figure, legend_of: Axes, title: str, name: str) -> str:
     for axes in figure.axes:
-        axes.minorticks_off()
-        axes.grid(axis="both", color=LINE, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelcolor=INK)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        calm(axes)
     handles, labels = legend_of.get_legend_handles_labels()
     columns = 1 if max(map(len, labels), default=0) > 27 else 3
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, frameon=False, labelcolor=INK)

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from fidelity.report.figures import chosen_text
 from fidelity.report.printable import printable
-from fidelity.report.svg import DIM, INK, LINE, drawing, page_element, series_colour
+from fidelity.report.svg import DIM, INK, calm, drawing, marks, page_element, series_colour
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ((0, (4, 2)), (2, (1, 2)), (0, (6, 2, 1, 2)), (1, (2, 2)))
@@ -90,15 +90,15 @@ def _draw(axes: Axes, plot: ErrorPlot, index: int, span: tuple[float, float]) ->
     ]
     colour, marker = series_colour(index), MARKERS[index % len(MARKERS)]
     x, y = [point[0] for point in points], [point[1] for point in points]
-    axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=4.5, clip_on=False, zorder=3)
+    marks(axes, x, y, marker=marker, color=colour, markersize=4.5, zorder=3)
     beyond = [point for point in points if point[2]]
-    axes.plot(
-        *([point[axis] for point in beyond] for axis in (0, 1)),
-        linestyle="",
+    marks(
+        axes,
+        [point[0] for point in beyond],
+        [point[1] for point in beyond],
         marker="x",
         color=INK,
         markersize=8,
-        clip_on=False,
         zorder=4,
     )
     if series.limit is not None and series.limit > 0:
@@ -120,12 +120,7 @@ def _dress(axes: Axes, plot: ErrorPlot, span: tuple[float, float]) -> None:
     step = max(1, math.ceil(decades / 5))
     ticks = [round(math.log10(low)) + n for n in range(0, decades + 1, step)]
     axes.set_xticks([10.0**tick for tick in ticks], [f"1e{tick}" if tick else "1" for tick in ticks])
-    axes.minorticks_off()
-    axes.grid(axis="both", color=LINE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=INK)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    calm(axes)
 
 
 def _legend(figure: Figure, plot: ErrorPlot) -> None:

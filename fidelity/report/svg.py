@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from xml.sax.saxutils import escape
 
 import matplotlib.style
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -34,6 +36,40 @@ def drawing(name: str) -> Iterator[None]:
     settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9.0, "text.parse_math": False}
     with matplotlib.style.context(settings, after_reset=True):
         yield
+
+
+def calm(axes: Axes) -> None:
+    """The page's own axes: a thin grid behind the data, no frame, no ticks but their labels."""
+    axes.minorticks_off()
+    axes.grid(axis="both", color=LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelcolor=INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def marks(axes: Axes, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
+    """Markers without a line, whole even on an edge. None for no points: their empty box, in the corner of
+    the figure, would bend its layout."""
+    if len(x):
+        axes.plot(x, y, linestyle="", clip_on=False, **style)
+
+
+def key(figure: Figure, columns: int) -> None:
+    """The legend above the axes, of what has a label; none when nothing has."""
+    labelled = [pair for axes in figure.axes[:1] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    if labelled:
+        handles, labels = zip(*labelled, strict=True)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper left",
+            ncols=columns,
+            frameon=False,
+            labelcolor=INK,
+            borderaxespad=0,
+            columnspacing=1.2,
+        )
 
 
 def page_element(figure: Figure, name: str, title: str) -> Markup:

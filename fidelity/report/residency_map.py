@@ -1,0 +1,152 @@
+"""Which part of the graph the device took and which it refused, along the graph, as far as the log tells.
+
+A refusal names the kind of an operator, and mostly a tensor that it reads or writes: that one is
+marked where it is. Without a tensor only the kind is known, and every operator of that kind is in
+doubt. Of the rest nothing more is told than how many were taken, unless it was all or none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from fidelity.devices.job import Refusal, Residency
+from fidelity.predict.module_path import block_of
+from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, GraphOperator, tensor_digest
+
+State = Literal["taken", "refused", "doubtful", "beside", "left"]
+STATES: dict[State, str] = {
+    "taken": "on the device",
+    "refused": "refused, by name",
+    "doubtful": "of a kind that was refused; the log does not say which",
+    "beside": "not refused; the log does not say where it ran",
+    "left": "on the CPU, as all",
+}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Operators in a row with the same state: how many, and what they are."""
+
+    state: State
+    operators: int
+    kinds: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stretch of a block in execution order: a block that is left and entered again has several rows."""
+
+    block: str
+    first: int
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def operators(self) -> int:
+        """How many operators the row has."""
+        return sum(stretch.operators for stretch in self.stretches)
+
+    @property
+    def told(self) -> str:
+        """The row in words, for who cannot see it."""
+        counts = Counter[str]()
+        for stretch in self.stretches:
+            counts[STATES[stretch.state]] += stretch.operators
+        return f"{self.block}: " + ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One refusal and the operators that it is about, by their places; certain when it names a tensor."""
+
+    refusal: Refusal
+    operators: tuple[int, ...]
+    certain: bool
+
+
+@dataclass(frozen=True)
+class ResidencyMap:
+    """The graph of one run. `widest` is the length of the longest row, `states` those that occur."""
+
+    run: DeviceRun
+    residency: Residency
+    operators: tuple[GraphOperator, ...]
+    rows: tuple[Row, ...]
+    refused: tuple[Refused, ...]
+
+    @property
+    def widest(self) -> int:
+        """Operators in the longest row."""
+        return max((row.operators for row in self.rows), default=1)
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The states that occur, in the order of the legend."""
+        found = {stretch.state for row in self.rows for stretch in row.stretches}
+        return tuple(state for state in STATES if state in found)
+
+
+def residency_maps(report: GateReport) -> tuple[ResidencyMap, ...]:
+    """A map of every run whose residency and operators are known."""
+    artefacts = {artefact.weights_dtype: artefact for artefact in report.artefacts}
+    return tuple(
+        residency_map(run, run.result.residency, artefacts[run.weights_dtype])
+        for run in report.runs
+        if run.result.residency is not None and run.weights_dtype in artefacts
+    )
+
+
+def residency_map(run: DeviceRun, residency: Residency, artefact: ArtefactReport) -> ResidencyMap:
+    """The operators of the artefact in execution order, each with what the log says of it."""
+    operators = artefact.operators
+    refused = tuple(_about(refusal, operators) for refusal in residency.refusals)
+    states = _states(residency, operators, refused)
+    return ResidencyMap(run, residency, operators, _rows(operators, states), refused)
+
+
+def _about(refusal: Refusal, operators: tuple[GraphOperator, ...]) -> Refused:
+    """Those of its kind that read or write its tensor; without a tensor, or with one unknown, all of its kind."""
+    kind = [index for index, op in enumerate(operators) if op.kind == refusal.op]
+    if refusal.tensor is None:
+        return Refused(refusal, tuple(kind), certain=False)
+    digest = tensor_digest(refusal.tensor)
+    named = [
+        index
+        for index in kind
+        if operators[index].tensor == digest or any(operators[read].tensor == digest for read in operators[index].reads)
+    ]
+    return Refused(refusal, tuple(named or kind), certain=bool(named))
+
+
+def _states(
+    residency: Residency, operators: tuple[GraphOperator, ...], refused: tuple[Refused, ...]
+) -> tuple[State, ...]:
+    rest: State = "beside"
+    if residency.nodes_on_device == residency.nodes_total == len(operators):
+        rest = "taken"
+    elif residency.nodes_on_device == 0:
+        rest = "left"
+    states: list[State] = [rest] * len(operators)
+    for each in sorted(refused, key=lambda each: each.certain):  # what is certain has the last word
+        for index in each.operators:
+            states[index] = "refused" if each.certain else "doubtful"
+    return tuple(states)
+
+
+def _rows(operators: tuple[GraphOperator, ...], states: tuple[State, ...]) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for block, group in groupby(range(len(operators)), key=lambda index: _block(operators[index])):
+        indices = list(group)
+        stretches = []
+        for state, part in groupby(indices, key=lambda index: states[index]):
+            kinds = Counter(operators[index].kind for index in part)
+            told = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in kinds.items())
+            stretches.append(Stretch(state, sum(kinds.values()), told))
+        rows.append(Row(block, indices[0], tuple(stretches)))
+    return tuple(rows)
+
+
+def _block(operator: GraphOperator) -> str:
+    return "(no module)" if operator.module is None else block_of(operator.module)
