@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from xml.etree import ElementTree
 
 import pytest
 from test_report_example_predictions import OVERFLOW, SITES, site
 from test_report_examples import EXAMPLES, PLANS, assemble, embeddings, good_run, noisy, report_of, usual
 from test_report_examples import device_run as made
+from test_report_html import page_of, root_of
 from test_report_page_reader import Node, read_page
 
-from fidelity.report.expected_rows import SHOWN_SITES, expected_rows, ratio_failures, runs_under, three_way_plot
+from fidelity.report.expected_rows import (
+    SHOWN_SITES,
+    expected_rows,
+    input_scatter,
+    ratio_failures,
+    runs_under,
+    three_way_plot,
+)
 from fidelity.report.headroom_plot import HeadroomPlot, headroom_plot
 from fidelity.report.html import html
 from fidelity.report.junit import junit
+from fidelity.report.scatter_plot import Point, ScatterPlot, scatter_plot
 
 GPU = PLANS[2]
 
 
-@cache
 def section(name: str) -> Node:
-    (found,) = read_page(html(EXAMPLES[name]())).find("section", id="expected")
+    (found,) = root_of(name).find("section", id="expected")
     return found
 
 
@@ -68,7 +75,7 @@ def test_the_headroom_table_begins_with_the_overflow_and_is_short() -> None:
 
 def test_what_could_not_be_emulated_is_told() -> None:
     assert "op 412 CUMSUM" in section("broken").text()
-    assert "emulator_lacks" in html(EXAMPLES["broken"]())
+    assert "emulator_lacks" in page_of("broken")
 
 
 def test_a_report_without_predictions_has_no_section() -> None:
@@ -125,3 +132,35 @@ def test_the_headroom_plot_shows_every_site_once_and_the_same_twice() -> None:
     assert heights[len(SITES)] == min(heights)  # more than the axis shows: the upper edge
     assert heights[: len(SITES)] == sorted(heights[: len(SITES)])  # less and less headroom
     assert ElementTree.fromstring(headroom_plot(HeadroomPlot("e", "nothing", ()))).tag.endswith("svg")  # noqa: S314
+
+
+def test_the_scatter_holds_every_input_of_the_run_with_both_errors() -> None:
+    report = EXAMPLES["passing"]()
+    (run,) = [run for run in report.runs if run.expected is not None]
+    plot = input_scatter(0, report.predictions[0], report)
+    assert plot.limit == 2.0
+    assert {p.input: (p.expected, p.actual) for p in plot.series[run.label]} == {
+        row.input: (row.error_expected, row.error_actual)
+        for row in run.expected.outputs  # type: ignore[union-attr]
+    }
+    assert not any(point.failed for point in plot.series[run.label])
+
+
+def test_the_scatter_crosses_what_is_beyond_the_limit_and_keeps_the_undefined_at_the_edge() -> None:
+    points = (
+        Point("a", 1e-3, 1e-3, failed=False),
+        Point("b", 1e-3, 5e-3, failed=True),
+        Point("c", None, float("inf"), failed=True),
+        Point("d", 0.0, 1e-3, failed=False),
+    )
+    svg = scatter_plot(ScatterPlot("s", "t", {"<b>": points}, 2.0))
+    shown = svg[svg.index("s-axes_1") : svg.index("s-legend_1")]
+    places = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*?x="(-?[\d.]+)" y="(-?[\d.]+)"', shown)]
+    assert len(places) == 6  # four inputs, two crosses
+    right, wrong, lost, exact = places[:4]
+    assert places[4:] == [wrong, lost]
+    assert wrong[0] == right[0]
+    assert lost[1] < wrong[1] < right[1]  # farther from the truth is higher
+    assert exact[0] < right[0] < lost[0]
+    assert "limit, ratio 2" in svg
+    assert "limit" not in scatter_plot(ScatterPlot("s", "t", {"x": points}, None))

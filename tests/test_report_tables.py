@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
 
 import pytest
 from test_report_examples import EXAMPLES
-from test_report_page_reader import Node, read_page
+from test_report_html import root_of
+from test_report_page_reader import Node
 
 from fidelity.compare.judgement import Check
 from fidelity.compare.policy import Limit
-from fidelity.report.html import html
 from fidelity.report.proof_rows import proof_rows
-
-
-@cache
-def root_of(name: str) -> Node:
-    """The page of an example, read."""
-    return read_page(html(EXAMPLES[name]()))
 
 
 def table(name: str, label: str) -> list[Node]:

@@ -15,6 +15,7 @@ from fidelity.cli.golden import golden
 from fidelity.cli.locate import locate
 from fidelity.cli.predict import predict
 from fidelity.cli.prove import prove
+from fidelity.cli.report import report
 from fidelity.cli.reveal import reveal
 from fidelity.cli.run import run
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (doctor, prove, convert, audit, predict, run, compare, locate, gate, bench, reveal):
+for verb in (doctor, prove, convert, audit, predict, run, compare, locate, gate, report, bench, reveal):
     app.command()(verb)
 app.add_typer(golden, name="golden")
 app.add_typer(android, name="android")

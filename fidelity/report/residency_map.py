@@ -14,7 +14,7 @@ from typing import Literal
 
 from fidelity.devices.job import Refusal, Residency
 from fidelity.predict.module_path import block_of
-from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, GraphOperator, tensor_digest
+from fidelity.report.document import DeviceRun, GateReport, GraphOperator, tensor_digest
 
 State = Literal["taken", "refused", "doubtful", "beside", "left"]
 STATES: dict[State, str] = {
@@ -59,11 +59,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Refused:
-    """One refusal and the operators that it is about, by their places; certain when it names a tensor."""
+    """Refusals of one kind of operator for one reason, in all `count`. `tensors` are those that were named.
 
-    refusal: Refusal
-    operators: tuple[int, ...]
-    certain: bool
+    `named` are the operators that a tensor tells, by their places; `doubtful` every other that may be meant,
+    where some refusal of these named no tensor that the graph has.
+    """
+
+    op: str
+    reason: str
+    count: int
+    tensors: tuple[str, ...]
+    named: tuple[int, ...]
+    doubtful: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -89,35 +96,45 @@ class ResidencyMap:
 
 
 def residency_maps(report: GateReport) -> tuple[ResidencyMap, ...]:
-    """A map of every run whose residency and operators are known."""
-    artefacts = {artefact.weights_dtype: artefact for artefact in report.artefacts}
+    """A map of every run whose residency is known; without operators where the report has none."""
+    operators = {artefact.weights_dtype: artefact.operators for artefact in report.artefacts}
     return tuple(
-        residency_map(run, run.result.residency, artefacts[run.weights_dtype])
+        residency_map(run, run.result.residency, operators.get(run.weights_dtype, ()))
         for run in report.runs
-        if run.result.residency is not None and run.weights_dtype in artefacts
+        if run.result.residency is not None
     )
 
 
-def residency_map(run: DeviceRun, residency: Residency, artefact: ArtefactReport) -> ResidencyMap:
-    """The operators of the artefact in execution order, each with what the log says of it."""
-    operators = artefact.operators
-    refused = tuple(_about(refusal, operators) for refusal in residency.refusals)
-    states = _states(residency, operators, refused)
-    return ResidencyMap(run, residency, operators, _rows(operators, states), refused)
+def residency_map(run: DeviceRun, residency: Residency, operators: tuple[GraphOperator, ...]) -> ResidencyMap:
+    """The operators in execution order, each with what the log says of it."""
+    groups: dict[tuple[str, str], list[Refusal]] = {}
+    for refusal in residency.refusals:
+        groups.setdefault((refusal.op, refusal.reason), []).append(refusal)
+    refused = tuple(_about(*key, group, operators) for key, group in groups.items())
+    return ResidencyMap(run, residency, operators, _rows(operators, _states(residency, operators, refused)), refused)
 
 
-def _about(refusal: Refusal, operators: tuple[GraphOperator, ...]) -> Refused:
-    """Those of its kind that read or write its tensor; without a tensor, or with one unknown, all of its kind."""
-    kind = [index for index, op in enumerate(operators) if op.kind == refusal.op]
-    if refusal.tensor is None:
-        return Refused(refusal, tuple(kind), certain=False)
-    digest = tensor_digest(refusal.tensor)
-    named = [
-        index
-        for index in kind
-        if operators[index].tensor == digest or any(operators[read].tensor == digest for read in operators[index].reads)
-    ]
-    return Refused(refusal, tuple(named or kind), certain=bool(named))
+def _about(op: str, reason: str, group: list[Refusal], operators: tuple[GraphOperator, ...]) -> Refused:
+    """Those of its kind that read or write a tensor that was named; all of its kind for one that was not."""
+    kind = [index for index, each in enumerate(operators) if each.kind == op]
+    touched = {
+        index: {operators[index].tensor, *(operators[read].tensor for read in operators[index].reads)} for index in kind
+    }
+    named: set[int] = set()
+    unknown = False
+    for refusal in group:
+        digest = None if refusal.tensor is None else tensor_digest(refusal.tensor)
+        found = {index for index in kind if digest in touched[index]}
+        named |= found
+        unknown |= not found
+    return Refused(
+        op=op,
+        reason=reason,
+        count=sum(refusal.count for refusal in group),
+        tensors=tuple(dict.fromkeys(refusal.tensor for refusal in group if refusal.tensor is not None)),
+        named=tuple(sorted(named)),
+        doubtful=tuple(index for index in kind if index not in named) if unknown else (),
+    )
 
 
 def _states(
@@ -129,9 +146,10 @@ def _states(
     elif residency.nodes_on_device == 0:
         rest = "left"
     states: list[State] = [rest] * len(operators)
-    for each in sorted(refused, key=lambda each: each.certain):  # what is certain has the last word
-        for index in each.operators:
-            states[index] = "refused" if each.certain else "doubtful"
+    for index in (index for each in refused for index in each.doubtful):
+        states[index] = "doubtful"
+    for index in (index for each in refused for index in each.named):  # what is certain has the last word
+        states[index] = "refused"
     return tuple(states)
 
 

@@ -1,0 +1,215 @@
+"""Two runs side by side: what differs is told and nothing else, every number is the record's, nothing is judged."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import pytest
+from test_report_examples import EXAMPLES, HOSTILE, broken, collapsed, hostile, passing
+from test_report_html import page_of, wrong_numbers
+from test_report_page_reader import Node, read_page
+
+from fidelity.cli import app
+from fidelity.errors import BadInput
+from fidelity.report.comparison_page import comparison_html
+from fidelity.report.document import GateReport
+from fidelity.report.printable import printable
+from fidelity.report.side_by_side import RunComparison, figures, side_by_side
+
+PAIRS = [("collapsed", "passing"), ("passing", "located"), ("broken", "hostile"), ("hostile", "hostile")]
+
+
+@cache
+def compared(a: str, b: str) -> RunComparison:
+    return side_by_side(EXAMPLES[a](), EXAMPLES[b](), ("run-a", "run-b"))
+
+
+@cache
+def page(a: str, b: str) -> str:
+    return comparison_html(compared(a, b))
+
+
+def section(a: str, b: str, name: str) -> Node:
+    (found,) = read_page(page(a, b)).find("section", id=name)
+    return found
+
+
+def of(found: RunComparison, label: str) -> object:
+    return next(run for run in found.runs if run.label == label)
+
+
+def test_equal_reports_differ_in_nothing() -> None:
+    found = side_by_side(passing(), passing(), ("x", "x"))
+    assert (found.differences, found.only_a, found.only_b) == ((), (), ())
+    assert all(pair.equal for pair in found.artefacts)
+    assert {run.correlation.change for run in found.runs} == {0.0}
+    assert {pair.correlation.change for pair in found.inputs} == {0.0}
+
+
+def test_the_change_is_b_minus_a_and_the_worst_of_each_side() -> None:
+    found = compared("collapsed", "passing")
+    gpu = next(run for run in found.runs if run.label == "gpu fp16")
+    worst = [
+        min(o.metrics["correlation"] for r in report.runs if r.label == "gpu fp16" for o in r.comparison.outputs)
+        for report in (collapsed(), passing())
+    ]
+    assert (gpu.correlation.a, gpu.correlation.b) == tuple(worst)
+    assert gpu.correlation.change == worst[1] - worst[0] > 1
+    assert (gpu.a.passed, gpu.b.passed) == (False, True)  # type: ignore[union-attr]
+
+
+def test_a_run_that_only_one_side_made() -> None:
+    gone = next(run for run in compared("collapsed", "passing").runs if run.label == "gpu fp32")
+    assert gone.a is None
+    assert gone.b is not None
+    assert (gone.correlation.a, gone.correlation.change) == (None, None)
+    row = next(r for r in section("collapsed", "passing", "runs").find("tr") if r.text().startswith("gpu fp32"))
+    assert "not run" in row.text()
+
+
+def test_every_input_of_both_with_its_own_figures() -> None:
+    found = compared("collapsed", "passing")
+    for run in passing().runs:
+        own = {(p.input, p.output): p.correlation.b for p in found.inputs if p.label == run.label}
+        stored = {(o.input, o.output): o.metrics["correlation"] for o in run.comparison.outputs}
+        assert own == stored
+
+
+def test_facts_that_differ_are_told_and_no_others() -> None:
+    subject = passing().subject.model_copy(update={"weights": "pretrained", "seed": 7})
+    run = passing().run.model_copy(update={"versions": {**passing().run.versions, "timm": "2.0.0", "new": "1"}})
+    moved = passing().artefacts[0]
+    other = moved.model_copy(update={"manifest": moved.manifest.model_copy(update={"sha256": "0" * 64})})
+    policy = passing().policy.model_copy(update={"name": "other", "every_run": {}})
+    proof = passing().proof.model_copy(update={"contracts": passing().proof.contracts[:1]})
+    changed = {"subject": subject, "run": run, "artefacts": (other, passing().artefacts[1]), "policy": policy}
+    found = side_by_side(passing(), passing().model_copy(update=changed | {"proof": proof}), ("a", "b"))
+    told = {each.what: (each.a, each.b) for each in found.differences}
+    assert told.pop("limits")
+    assert told.pop("rewrites")[1] == "split_qkv v1"
+    assert told == {
+        "weights": ("seeded", "pretrained"),
+        "seed": ("0", "7"),
+        "policy": ("default", "other"),
+        "version of timm": ("1.0.31", "2.0.0"),
+        "version of new": ("none", "1"),
+    }
+    assert [pair.equal for pair in found.artefacts] == [False, True]
+
+
+def test_a_driver_that_changed_is_told() -> None:
+    runs = [
+        run.model_copy(
+            update={
+                "result": run.result.model_copy(
+                    update={"adapter": run.result.adapter.model_copy(update={"driver": "new"})}
+                )
+            }
+        )
+        if run.result.adapter
+        else run
+        for run in passing().runs
+    ]
+    found = side_by_side(passing(), passing().model_copy(update={"runs": tuple(runs)}), ("a", "b"))
+    assert {each.what for each in found.differences} == {
+        "gpu fp16: adapter and driver",
+        "gpu fp32: adapter and driver",
+    }
+
+
+def test_reasons_are_alike_but_for_their_numbers() -> None:
+    reason = collapsed().reasons[1]
+    nearly = reason.model_copy(update={"message": reason.message.replace("-0.0403", "0.123")})
+    assert nearly.message != reason.message
+    other = collapsed().model_copy(update={"reasons": (nearly, nearly, *collapsed().reasons[2:])})
+    found = side_by_side(collapsed(), other, ("a", "b"))
+    assert found.only_a == collapsed().reasons[:1]
+    assert found.only_b == (nearly,)  # as often as it has it more
+
+
+def test_where_it_begins_is_told_of_both() -> None:
+    text = section("collapsed", "passing", "located").text()
+    assert "op 36 SQUARED_DIFFERENCE result in EvaBlock_5.norm1" in text
+    assert "not located" in text
+    assert 'id="located"' not in comparison_html(side_by_side(passing(), passing(), ("a", "b")))
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_every_number_of_the_page_is_the_records(a: str, b: str) -> None:
+    assert wrong_numbers(page(a, b), compared(a, b).to_json()) == []
+    assert len(read_page(page(a, b)).find("data")) > 20
+
+
+def test_another_number_is_noticed() -> None:
+    wrong = page("collapsed", "passing").replace(">0.9999844</data>", ">0.9999944</data>", 1)
+    assert wrong != page("collapsed", "passing")
+    assert wrong_numbers(wrong, compared("collapsed", "passing").to_json()) != []
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_a_comparison_is_stored_and_read_back(a: str, b: str, tmp_path: Path) -> None:
+    found = compared(a, b)
+    found.write(tmp_path / "c.json")
+    assert RunComparison.read(tmp_path / "c.json").to_json() == found.to_json()
+    jsonschema.validate(json.loads(found.to_json()), RunComparison.model_json_schema(mode="serialization"))
+
+
+def test_hostile_names_are_text() -> None:
+    root = read_page(page("broken", "hostile"))
+    assert not {"script", "img", "iframe"} & {node.tag for node in root.walk()}
+    assert all(printable(name) in root.text() for name in HOSTILE)
+
+
+def test_no_difference_without_two_finite_figures() -> None:
+    nan = float("nan")
+    assert figures(nan, 1.0).change is None
+    assert figures(float("inf"), float("inf")).change is None
+    assert figures(None, 1.0).change is None
+    assert figures(0.25, 0.75).change == 0.5
+
+
+def stored(folder: Path, report: GateReport) -> Path:
+    report.write(folder / "report.json")
+    return folder
+
+
+def call(*arguments: str | Path) -> object:
+    return app([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def test_the_page_of_one_run_is_written_again_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = stored(tmp_path / "run", broken())
+    assert call("report", folder) == 0
+    assert (folder / "index.html").read_text("utf-8") == page_of("broken")
+    printed = capsys.readouterr().out
+    assert printed.startswith("FAIL: ")
+    assert f"report: {folder / 'index.html'}" in printed
+
+
+def test_two_runs_make_a_page_under_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = stored(tmp_path / "one", collapsed()), stored(tmp_path / "two", passing())
+    monkeypatch.chdir(tmp_path)
+    assert call("report", a, b) == 0
+    assert "Two runs side by side" in (tmp_path / "reports/compare-one-two.html").read_text("utf-8")
+    printed = capsys.readouterr().out
+    assert "A -0.0404 (FAIL), B 0.9999844 (pass)" in printed
+    assert "A not run, B 0.999999598 (pass)" in printed
+    assert call("report", a, b, "--json", "-o", tmp_path / "c.html") == 0
+    assert RunComparison.model_validate_json(capsys.readouterr().out).b.passed
+    assert (tmp_path / "c.html").is_file()
+
+
+def test_what_is_no_run_is_one_line_with_exit_code_2(tmp_path: Path) -> None:
+    good = stored(tmp_path / "good", hostile())
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/report.json").write_text("{}", "utf-8")
+    for arguments in ([tmp_path], [good, tmp_path / "bad"], [good, good, good]):
+        with pytest.raises(BadInput) as caught:
+            call("report", *arguments)
+        assert "\n" not in str(caught.value)
+        assert caught.value.exit_code == 2
