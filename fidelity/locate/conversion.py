@@ -2,12 +2,12 @@
 
 The artefact in float32 is held against every value that PyTorch computes. An operator is right when its value is one of
 those, and comes from those of its inputs; one that has no counterpart (the converter splits and merges) is right when
-something right depends on it.
+everything that is computed from it is. One right result would prove nothing: the mean of exchanged halves is the mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from fidelity.locate.reference import Matched, Reference, matched
 from fidelity.locate.taps import tappable
 from fidelity.locate.trace import row_of
 from fidelity.predict.expected import profile_id
-from fidelity.tflite.edit import needed
 from fidelity.tflite.emulation.movement import MOVES
 from fidelity.tflite.structure import Graph
 
@@ -51,7 +50,7 @@ def misconverted(
     computed = [index for index in values if index not in entered]
     comes_from = {index: sources(graph, index, values)[0] for index in computed}
     right = entered | {index for index in computed if _is_right(graph, index, comes_from[index], beside.counterparts)}
-    excused = _with_right_descendants(graph, right)
+    excused = _excused(graph, right, computed)
     rows = {index: _row(graph, index, values[index], beside.counterparts) for index in computed}
     trace = Trace(
         profile=profile_id(load_profile(TRUTH)),
@@ -86,11 +85,14 @@ def _is_right(graph: Graph, tensor: int, comes_from: set[int], known: Counterpar
     return False
 
 
-def _with_right_descendants(graph: Graph, right: set[int]) -> set[int]:
-    """Tensors that something right is computed from."""
-    writers = [index for index in right if index in graph.main.producers]
-    operators = needed(graph.main, writers)
-    return {index for op in operators for index in graph.main.operators[op].outputs}
+def _excused(graph: Graph, right: set[int], computed: Sequence[int]) -> set[int]:
+    """Tensors all of whose readers give right results, or results that are excused themselves."""
+    fine = set(right)
+    for index in reversed(computed):
+        results = {out for reader in graph.main.consumers[index] for out in reader.outputs}
+        if results and results <= fine:
+            fine.add(index)
+    return fine - right
 
 
 def _row(graph: Graph, index: int, actual: Array, known: Counterparts) -> Traced:

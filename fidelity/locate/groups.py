@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from fidelity.tflite.structure import Graph
 
@@ -36,3 +36,16 @@ def _live(graph: Graph) -> set[int]:
         if not live.isdisjoint(op.inputs):
             live |= set(op.outputs)
     return live
+
+
+def with_static(graph: Graph, operators: Sequence[int]) -> tuple[int, ...]:
+    """The operators with those that make their constants (a DEQUANTIZE of weights): what is to be cut out together."""
+    live, found = _live(graph), set(operators)
+    open_ones = [index for op in operators for index in graph.main.operators[op].inputs]
+    while open_ones:
+        index = open_ones.pop()
+        producer = graph.main.producers.get(index)
+        if producer is not None and index not in live and producer.index not in found:
+            found.add(producer.index)
+            open_ones += producer.inputs
+    return tuple(sorted(found))

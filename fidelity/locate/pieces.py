@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fidelity.arithmetic.profile import Profile, load_profile
 from fidelity.locate.culprit import culprit, felt, first_wrong
 from fidelity.locate.emulations import TRUTH, emulated_piece, emulated_tensor, parsed
+from fidelity.locate.groups import with_static
 from fidelity.locate.noise import NOISE_SINGLE, error_of, worse
 from fidelity.locate.on_device import Array, Arrays, Ran, RunModel
 from fidelity.locate.records import Kind, Trace, Traced
@@ -88,25 +89,34 @@ class Alone:
 def alone(case: Case, row: Traced) -> tuple[Kind, tuple[int, ...], list[str]]:
     """What the device makes of the culprit's operators alone: the kind, those that are to blame, the evidence.
 
-    Where the device computes several together, each is asked by itself too.
+    Where the device computes several together, the first wrong one of them is searched for: in the piece if that is
+    wrong, else in the graph up to each of them.
     """
-    whole = by_themselves(case, row.members)
-    if not whole.wrong:
-        return "layout-or-fusion", row.members, [whole.told]
-    evidence = [whole.told, *_in_other_precisions(case, row.members)]
-    if len(row.members) > 1:
-        single = [by_themselves(case, (each,)) for each in row.members]
-        bad = [each for each in single if each.wrong]
-        if len(bad) == 1:
-            return "kernel", bad[0].operators, [*evidence, bad[0].told]
-        evidence.append(f"{len(bad)} of its {len(single)} operators are wrong by themselves")
-    return "kernel", row.members, evidence
+    members = row.members
+    whole = by_themselves(case, members)
+    if len(members) == 1:
+        if whole.wrong:
+            return "kernel", members, [whole.told, *_in_other_precisions(case, members)]
+        return "layout-or-fusion", members, [whole.told]
+    if whole.wrong:
+        first, _ = first_wrong(members, lambda op: by_themselves(case, members[: members.index(op) + 1]).wrong)
+        blamed = members if first is None else (first,)
+        own = by_themselves(case, blamed)
+        told = [whole.told, *([own.told] if blamed != members else []), *_in_other_precisions(case, blamed)]
+        return ("kernel" if own.wrong else "layout-or-fusion"), blamed, told
+    written = {op: case.graph.main.operators[op].outputs[0] for op in members}
+    first, _ = first_wrong(members, lambda op: _wrong_by_itself(case, written[op]))
+    if first is None:
+        return "layout-or-fusion", members, [whole.told, "no operator of it is the first wrong one in the graph either"]
+    name = case.graph.main.operators[first].name
+    return "layout-or-fusion", (first,), [whole.told, f"the graph up to op {first} {name} is wrong, and right before"]
 
 
 def by_themselves(case: Case, operators: Sequence[int]) -> Alone:
     """Cut out and run, against what the arithmetic must give on the same inputs."""
-    inputs, outputs = borders(case.graph.main, operators)
-    model, right = cut(case.graph, operators), right_inputs(case, inputs)
+    piece = with_static(case.graph, operators)
+    inputs, outputs = borders(case.graph.main, piece)
+    model, right = cut(case.graph, piece), right_inputs(case, inputs)
     graph = parsed(model)
     names = [f"op {each} {case.graph.main.operators[each].name}" for each in operators]
     who = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
@@ -127,8 +137,9 @@ def by_themselves(case: Case, operators: Sequence[int]) -> Alone:
 
 def _in_other_precisions(case: Case, operators: Sequence[int]) -> list[str]:
     """The same piece on the same device in other precisions: whether it is a matter of precision at all."""
-    inputs, _ = borders(case.graph.main, operators)
-    model, right = cut(case.graph, operators), right_inputs(case, inputs)
+    piece = with_static(case.graph, operators)
+    inputs, _ = borders(case.graph.main, piece)
+    model, right = cut(case.graph, piece), right_inputs(case, inputs)
     truth = emulated_piece(parsed(model), right, load_profile(TRUTH))
     told = []
     for precision, run in case.others.items():

@@ -1,0 +1,241 @@
+"""How often `locate` names the very operator of a fault that was planted in it, and what that costs in device runs.
+
+    python benchmarks/locate_faults.py FILE SOURCE FOLDER [--count 100]
+
+FILE is a float16 artefact of SOURCE with seeded weights. Faults are drawn over every operator that computes something
+from the input, over the faults that it can have, and over where they are planted:
+
+  gpu       the device is wrong, wherever the operator runs        -> kernel
+  gpu-graph the device is wrong in graphs of more than 3 operators -> layout-or-fusion
+  cpu, cpu-graph  the same of the CPU
+  overflow  the file is right in float32 and beyond fp16           -> overflow
+  artefact  the file is another than the model                     -> converter
+
+A fault that moves the output by less than 0.03 (relative L2; twice what fp16 may) is drawn again: it fails no gate. A
+result is a line of FOLDER/faults.jsonl, so that an interrupted trial goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fidelity.arithmetic.profile import load_profile
+from fidelity.devices.discovery import resolve
+from fidelity.faults.plant import FAULTS, OPERATORS, OVERFLOW, RESULTS, planted
+from fidelity.gate.expecting import profile_for
+from fidelity.gate.locating import tower_of
+from fidelity.locate.culprit import block_of
+from fidelity.locate.emulations import TRUTH, emulated, parsed
+from fidelity.locate.locate import Answer, Good, Where, locate
+from fidelity.locate.noise import error_of
+from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
+from fidelity.locate.reference import Reference
+from fidelity.locate.taps import tappable
+from fidelity.models.counter_random import uniform_integers
+from fidelity.models.subject import build_subject, truth
+from fidelity.predict.module_path import module_path
+from fidelity.rewrites.catalogue import chosen
+from fidelity.tflite.edit import cut
+from fidelity.tflite.graph import read_graph
+from fidelity.tflite.structure import Graph
+
+MATTERS = 0.03
+GOOD = Good(device=0.01414, cpu=0.004472)
+SHARES = (("gpu", 26), ("gpu-graph", 10), ("overflow", 8), ("cpu", 14), ("cpu-graph", 10), ("artefact", 32))
+KINDS = {
+    "gpu": "kernel",
+    "gpu-graph": "layout-or-fusion",
+    "cpu": "kernel",
+    "cpu-graph": "layout-or-fusion",
+    "overflow": "overflow",
+    "artefact": "converter",
+}
+ARTEFACT = [name for name in FAULTS if name not in ("stale_output", "aliased_output", "overflow")]
+"""Stale and aliased memory are a device's."""
+LARGEST_PIECE = 3
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One planted fault."""
+
+    number: int
+    place: str
+    tensor: int
+    fault: str
+    at: int
+
+
+class Trial:
+    """One artefact with its model and one photograph."""
+
+    def __init__(self, file: Path, source: str) -> None:
+        self.graph = read_graph(file)
+        subject = build_subject(source, "seeded", 0, Path("golden/images"), ("astronaut",))
+        ((name, _),) = self.graph.signature().inputs
+        self.inputs: Arrays = {name: subject.inputs.arrays["astronaut"]}
+        outputs = {output: truth(subject)["astronaut"] for output, _ in self.graph.signature().outputs}
+        self.reference = Reference(source, outputs, tower_of(subject, chosen("all")))
+        self.right = emulated(self.graph, (), self.inputs, load_profile(TRUTH)).outputs
+        self.sites = tappable(self.graph)
+        self.gpu, self.cpu = on_device(resolve("gpu")), on_device(resolve("cpu"))
+
+    def draw(self, count: int) -> Iterator[Drawn]:
+        """Faults that matter, in the shares of SHARES."""
+        places = [place for place, share in SHARES for _ in range(round(share * count / 100))]
+        for number, place in enumerate(places):
+            words = iter(uniform_integers(0, f"fault {number}", 3 * 400).tolist())
+            while True:
+                tensor = self.sites[next(words) % len(self.sites)]
+                names = (
+                    list(OVERFLOW)
+                    if place == "overflow"
+                    else ARTEFACT
+                    if place == "artefact"
+                    else [*RESULTS, *OPERATORS]
+                )
+                drawn = Drawn(number, place, tensor, names[next(words) % len(names)], next(words) % (1 << 31))
+                if self.matters(drawn):
+                    yield drawn
+                    break
+
+    def matters(self, drawn: Drawn) -> bool:
+        """Whether the planted graph's output is far enough from the right one."""
+        model = planted(bytes(self.graph.data), self.name(drawn), drawn.fault, drawn.at)
+        if model is None:
+            return False
+        profile = load_profile("mldrift-webgpu-lavapipe" if drawn.place == "overflow" else TRUTH)
+        found = emulated(parsed(model), (), self.inputs, profile).outputs
+        return max(error_of(found[name], each) for name, each in self.right.items()) > MATTERS
+
+    def name(self, drawn: Drawn) -> str:
+        """The name of the tensor whose operator has the fault."""
+        return self.graph.main.tensors[drawn.tensor].name
+
+    def locate(self, drawn: Drawn) -> tuple[Answer, Graph]:
+        """The answer, and the graph that it is about: the planted one where the file has the fault."""
+        gpu = drawn.place in ("gpu", "gpu-graph", "overflow")
+        right = self.gpu if gpu else self.cpu
+        graph, reference, run = self.graph, None, right
+        if drawn.place in ("overflow", "artefact"):
+            model = planted(bytes(graph.data), self.name(drawn), drawn.fault, drawn.at)
+            if model is None:
+                raise ValueError(f"{drawn}: cannot be planted")
+            graph, reference = parsed(model), self.reference if drawn.place == "artefact" else None
+        else:
+            run = self.faulty(right, drawn)
+        where = Where(
+            "the software GPU" if gpu else "the CPU",
+            run,
+            self.cpu if gpu else run,
+            profile_of=lambda ran: profile_for(ran.result, None) if ran.result else None,
+        )
+        return locate(graph, self.inputs, where, GOOD, reference, "astronaut"), graph
+
+    def faulty(self, right: RunModel, drawn: Drawn) -> RunModel:
+        """The device, with the fault in whatever it runs."""
+        smallest = LARGEST_PIECE + 1 if drawn.place.endswith("-graph") else 1
+
+        def run(model: bytes, inputs: Arrays) -> Ran:
+            if len(parsed(model).main.operators) < smallest:
+                return right(model, inputs)
+            spoilt = planted(model, self.name(drawn), drawn.fault, drawn.at)
+            return right(model if spoilt is None else spoilt, inputs)
+
+        return run
+
+
+def judged(trial: Trial, drawn: Drawn) -> dict[str, Any]:
+    """One line of the result."""
+    started = time.monotonic()
+    answer, graph = trial.locate(drawn)
+    seconds = time.monotonic() - started
+    found = answer.located
+    site = trial.graph.main.producers[drawn.tensor]
+    blamed = [index for op in answer.operators for index in graph.main.operators[op].outputs]
+    names = {graph.main.tensors[index].name for index in blamed}
+    mine = {trial.name(drawn)} | {n for n in names if n.startswith("planted_")}
+    kind = KINDS[drawn.place]
+    if kind == "kernel" and planted_alone(trial, drawn) is False:
+        kind = "layout-or-fusion"
+    module = module_path(trial.name(drawn)) or ""
+    return {
+        **vars(drawn),
+        "operator": site.index,
+        "kind_of_operator": site.name,
+        "module": module,
+        "kind": found.kind,
+        "kind_right": found.kind == kind,
+        "exact": len(answer.operators) == 1 and bool(names & mine),
+        "group": len(answer.operators),
+        "in_group": bool(names & mine),
+        "block_right": bool(found.culprit) and block_of(found.culprit.module or module) == block_of(module),
+        "culprit": found.culprit.place if found.culprit else None,
+        "runs": found.device_runs,
+        "seconds": round(seconds, 1),
+        "evidence": list(found.evidence)[:3],
+    }
+
+
+def planted_alone(trial: Trial, drawn: Drawn) -> bool:
+    """Whether the operator has the fault when it is cut out: what was read from elsewhere in the graph is not there."""
+    piece = cut(trial.graph, [trial.graph.main.producers[drawn.tensor].index])
+    return planted(piece, trial.name(drawn), drawn.fault, drawn.at) is not None
+
+
+def main() -> None:
+    """Run the trial, or what is left of it, and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("source")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--only", default="", help="places, as in gpu,overflow")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    lines = options.folder / "faults.jsonl"
+    done = {row["number"]: row for row in map(json.loads, lines.read_text().splitlines())} if lines.exists() else {}
+    trial = Trial(options.file, options.source)
+    places = options.only.split(",") if options.only else [place for place, _ in SHARES]
+    for drawn in trial.draw(options.count):
+        if drawn.number in done or drawn.place not in places:
+            continue
+        done[drawn.number] = judged(trial, drawn)
+        with lines.open("a") as stream:
+            stream.write(json.dumps(done[drawn.number]) + "\n")
+        row = done[drawn.number]
+        print(
+            f"{drawn.number:3} {drawn.place:9} {drawn.fault:18} op {row['operator']:4} {row['kind_of_operator']:16} "
+            f"{'exact' if row['exact'] else '-----'} {row['kind']:16} {'' if row['kind_right'] else 'KIND'} "
+            f"{row['runs']} runs {row['seconds']} s  {row['culprit']}",
+            flush=True,
+        )
+    summary(list(done.values()), len(trial.graph.main.operators))
+
+
+def summary(rows: list[dict[str, Any]], operators: int) -> None:
+    """The figures of the issue."""
+    limit = math.ceil(math.log2(operators)) + 4
+    print(
+        f"{len(rows)} faults: exact operator {sum(r['exact'] for r in rows)}, "
+        f"block {sum(r['block_right'] for r in rows)}, kind {sum(r['kind_right'] for r in rows)}"
+    )
+    print(
+        f"runs of the device: at most {max(r['runs'] for r in rows)}, mean {np.mean([r['runs'] for r in rows]):.2f}, "
+        f"allowed {limit}; seconds: at most {max(r['seconds'] for r in rows)}"
+    )
+    print(Counter((r["place"], r["kind"]) for r in rows))
+
+
+if __name__ == "__main__":
+    main()
