@@ -1,14 +1,15 @@
 """Which value of PyTorch a graph's tensor is, told by the numbers themselves and not by names.
 
 Equal means: within RIGHT of each other, in the same order or in that of another layout (channels last). So a
-converter may merge, split and rename as it likes, and rows that it exchanged are still another value.
+converter may merge, split and rename as it likes, and rows that it exchanged are still another value, as is a square
+matrix that it transposed.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,7 +109,7 @@ class Matcher:
         if value.ndim > _LARGEST_RANK:
             return
         for order in itertools.permutations(range(value.ndim)):
-            if [value.shape[axis] for axis in order] == wanted and list(order) != sorted(order):
+            if [value.shape[axis] for axis in order] == wanted and _tells_a_layout(order, value.shape):
                 moved = np.ascontiguousarray(value.transpose(order)).reshape(-1)
                 error = _error(actual.reshape(-1), moved, norm)
                 if error <= RIGHT:
@@ -119,6 +120,14 @@ class Matcher:
         if not mine.found.get(tensor) and not (kept is mine.moved and mine.moved.get(tensor)):
             mine.values[tensor] = value
         kept[tensor].append(Counterpart(node.index, node.name, node.ancestors, error))
+
+
+def _tells_a_layout(order: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether axes in this order are another layout of the same value, which a shape tells only of axes of several
+    sizes: two of one size that are exchanged are a matrix transposed, which is another value."""
+    if list(order) == sorted(order):
+        return False
+    return all(one < other or shape[one] != shape[other] for one, other in itertools.combinations(order, 2))
 
 
 def _sampled(size: int) -> NDArray[np.int64]:
