@@ -143,7 +143,7 @@ def test_what_taps_changed_and_what_would_not_be_shown_is_told() -> None:
     section = root_of("hostile").find("section", id="located")[0].text()
     assert "The taps changed the final output" in section
     assert "stands in for the device's own profile" in section
-    assert "1 operators that the device would not show" in section
+    assert "1 operator that the device would not show" in section
 
 
 def plotted(svg: str) -> list[tuple[float, float]]:

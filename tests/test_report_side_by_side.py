@@ -17,7 +17,7 @@ from fidelity.errors import BadInput
 from fidelity.report.comparison_page import comparison_html
 from fidelity.report.document import GateReport
 from fidelity.report.printable import printable
-from fidelity.report.side_by_side import RunComparison, figures, side_by_side
+from fidelity.report.side_by_side import Figures, RunComparison, figures, side_by_side
 
 PAIRS = [("collapsed", "passing"), ("passing", "located"), ("broken", "hostile"), ("hostile", "hostile")]
 
@@ -35,10 +35,6 @@ def page(a: str, b: str) -> str:
 def section(a: str, b: str, name: str) -> Node:
     (found,) = read_page(page(a, b)).find("section", id=name)
     return found
-
-
-def of(found: RunComparison, label: str) -> object:
-    return next(run for run in found.runs if run.label == label)
 
 
 def test_equal_reports_differ_in_nothing() -> None:
@@ -76,6 +72,47 @@ def test_every_input_of_both_with_its_own_figures() -> None:
         own = {(p.input, p.output): p.correlation.b for p in found.inputs if p.label == run.label}
         stored = {(o.input, o.output): o.metrics["correlation"] for o in run.comparison.outputs}
         assert own == stored
+
+
+def test_the_worst_of_a_run_is_the_greatest_error_and_ratio() -> None:
+    gpu = next(run for run in compared("located", "passing").runs if run.label == "gpu fp16")
+    for report, error, ratio in (
+        (EXAMPLES["located"](), gpu.relative_l2.a, gpu.error_ratio.a),
+        (passing(), gpu.relative_l2.b, gpu.error_ratio.b),
+    ):
+        (run,) = [run for run in report.runs if run.label == "gpu fp16"]
+        assert error == max(output.metrics["relative_l2"] for output in run.comparison.outputs)
+        assert ratio == max(output.ratio for output in run.expected.outputs)  # type: ignore[union-attr,type-var]
+    assert gpu.relative_l2.change < 0  # type: ignore[operator]
+
+
+def numbers(node: Node) -> list[float]:
+    return [float(data.attributes["value"]) for data in node.find("data")]
+
+
+def shown(*pairs: Figures) -> list[float]:
+    """What a row shows of pairs: both sides, and the change unless there is none."""
+    return [value for pair in pairs for value in (pair.a, pair.b, pair.change or None) if value is not None]
+
+
+@pytest.mark.parametrize(("a", "b"), [("collapsed", "passing"), ("passing", "located")])
+def test_every_figure_stands_at_its_own_place(a: str, b: str) -> None:
+    found, root = compared(a, b), read_page(page(a, b))
+    for run, group in zip(found.runs, section(a, b, "runs").find("tbody"), strict=True):
+        lines = [
+            [float(data.attributes["value"]) for cell in row.find("td", class_="number") for data in cell.find("data")]
+            for row in group.find("tr")
+        ]
+        pairs = (run.correlation, run.relative_l2, run.error_ratio)
+        assert lines == [shown(pair) for pair in pairs[: len(lines)]]
+        assert len(lines) == (3 if shown(run.error_ratio) else 2)
+    for label in dict.fromkeys(pair.label for pair in found.inputs):
+        (region,) = root.find("div", **{"aria-label": f"Correlation of every input in {label}"})
+        rows = region.find("tbody")[0].find("tr")
+        pairs_of = [pair for pair in found.inputs if pair.label == label]
+        for row, pair in zip(rows, pairs_of, strict=True):
+            assert row.find("th")[0].text() == f"{pair.input}{pair.output}"
+            assert numbers(row) == shown(pair.correlation)
 
 
 def test_facts_that_differ_are_told_and_no_others() -> None:
@@ -134,6 +171,8 @@ def test_where_it_begins_is_told_of_both() -> None:
     text = section("collapsed", "passing", "located").text()
     assert "op 36 SQUARED_DIFFERENCE result in EvaBlock_5.norm1" in text
     assert "not located" in text
+    found = collapsed().located[0].located
+    assert numbers(section("collapsed", "passing", "located")) == [found.overflow.headroom, found.errors.actual]  # type: ignore[union-attr]
     assert 'id="located"' not in comparison_html(side_by_side(passing(), passing(), ("a", "b")))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from test_report_examples import EXAMPLES
 from test_report_html import root_of

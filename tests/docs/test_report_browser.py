@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -20,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the report's examples are 
 
 from test_report_examples import EXAMPLES
 
+from fidelity.report.comparison_page import comparison_html
 from fidelity.report.html import html
+from fidelity.report.side_by_side import side_by_side
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -31,6 +34,8 @@ QUIET = (
 )
 DARK, LIGHT = 0, 1  # Chromium's preferredColorScheme
 PHONE, DESKTOP = 390, 1200
+PAPER = 703  # A4 at 96 pixels an inch, less the margins of the print style
+COMPARISON = "comparison"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -46,10 +51,12 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the page of every example."""
+    """A folder with the page of every example, and of two of them side by side."""
     folder = tmp_path_factory.mktemp("pages")
     for name, report in EXAMPLES.items():
         (folder / f"{name}.html").write_text(html(report()), encoding="utf-8")
+    both = side_by_side(EXAMPLES["collapsed"](), EXAMPLES["hostile"](), ("before", "after"))
+    (folder / f"{COMPARISON}.html").write_text(comparison_html(both), encoding="utf-8")
     return folder
 
 
@@ -64,42 +71,84 @@ def console(finished: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
 
 
-def framed(page: Path, width: int, name: str) -> Path:
-    """A page that shows `page` in a frame `width` CSS pixels wide and writes down the widths within,
-    with every part opened.
+def framed(pages: list[Path], width: int, outer: Path) -> Path:
+    """A page that shows `pages` in frames `width` CSS pixels wide, with every part opened, and writes down
+    the width of each view, the width that its content needs, and how much of a table is not to be seen at once.
 
     A window of the browser cannot be as narrow as a phone; a frame can.
     """
     script = (
-        "const f = document.querySelector('iframe'); f.onload = () => {"
+        "onload = () => { document.title = [...document.querySelectorAll('iframe')].map(f => {"
         "const d = f.contentDocument.documentElement;"
         "d.querySelectorAll('details').forEach(part => { part.open = true; });"
-        "document.title = `width ${d.clientWidth} of ${d.scrollWidth}`; };"
+        "const hidden = [...d.querySelectorAll('.scroll')].map(part => part.scrollWidth - part.clientWidth);"
+        "return `${d.clientWidth} of ${d.scrollWidth}, ${Math.max(0, ...hidden)}`; }).join('; '); };"
     )
-    outer = page.with_name(f"{page.stem}-{name}.html")
-    frame = f'<iframe src="{escape(page.name)}" style="border:0;width:{width}px;height:4000px"></iframe>'
-    outer.write_text(f"<body style='margin:0'>{frame}<script>{script}</script>", encoding="utf-8")
+    style = f"border:0;width:{width}px;height:4000px"
+    frames = "".join(f'<iframe src="{escape(page.name)}" style="{style}"></iframe>' for page in pages)
+    outer.write_text(f"<body style='margin:0'>{frames}<script>{script}</script>", encoding="utf-8")
     return outer
 
 
-def widths(browser: str, page: Path, width: int) -> tuple[int, int]:
-    """Width of the view and width that the content needs, in CSS pixels."""
-    dom = run(browser, framed(page, width, str(width)), "--allow-file-access-from-files", "--dump-dom")
-    found = re.search(r"width (\d+) of (\d+)", dom.stdout)
-    assert found, dom.stderr[-2000:]
-    return int(found.group(1)), int(found.group(2))
+@dataclass(frozen=True)
+class Widths:
+    """Of one page in CSS pixels: its view, what its content needs, what of its widest table has to be scrolled to."""
+
+    view: int
+    content: int
+    hidden: int
+
+
+def widths(browser: str, pages: list[Path], width: int) -> list[Widths]:
+    """What the browser measures on every page, on a quiet console."""
+    outer = framed(pages, width, pages[0].with_name(f"frames-{pages[0].stem}-{width}.html"))
+    dom = run(browser, outer, "--allow-file-access-from-files", "--dump-dom")
+    (title,) = re.findall(r"<title>([^<]*)</title>", dom.stdout)[:1]
+    assert console(dom) == []
+    found = re.findall(r"(\d+) of (\d+), (\d+)", title)
+    assert len(found) == len(pages), dom.stderr[-2000:]
+    return [Widths(*map(int, each)) for each in found]
+
+
+def printed(page: Path, folder: Path) -> Path:
+    """The page as its print style lays it out, on a screen."""
+    text = page.read_text(encoding="utf-8")
+    assert text.count("@media print") == 1
+    sheet = folder / page.name
+    sheet.write_text(text.replace("@media print", "@media all"), encoding="utf-8")
+    return sheet
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
-@pytest.mark.parametrize("name", ["passing", "broken", "hostile"])
-def test_the_page_does_not_scroll_sideways(browser: str, pages: Path, name: str, width: int) -> None:
-    assert widths(browser, pages / f"{name}.html", width) == (width, width)
+def test_no_page_scrolls_sideways(browser: str, pages: Path, width: int) -> None:
+    shown = [pages / f"{name}.html" for name in (*EXAMPLES, COMPARISON)]
+    needed = dict(zip((*EXAMPLES, COMPARISON), widths(browser, shown, width), strict=True))
+    assert {name: found for name, found in needed.items() if (found.view, found.content) != (width, width)} == {}
+
+
+def test_a_printed_page_loses_nothing_at_its_right_edge(browser: str, pages: Path, tmp_path: Path) -> None:
+    names = (*EXAMPLES, COMPARISON)
+    sheets = [printed(pages / f"{name}.html", tmp_path) for name in names]
+    found = dict(zip(names, widths(browser, sheets, PAPER), strict=True))
+    assert {name: needed for name, needed in found.items() if needed != Widths(PAPER, PAPER, 0)} == {}
+
+
+@pytest.mark.parametrize("name", ["collapsed", COMPARISON])
+def test_a_page_prints_to_a_pdf(browser: str, pages: Path, tmp_path: Path, name: str) -> None:
+    pdf = tmp_path / "page.pdf"
+    finished = run(browser, pages / f"{name}.html", f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
+    assert console(finished) == []
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type /Page\b(?!s)", content)) >= 3
 
 
 def test_a_page_that_is_too_wide_is_noticed(browser: str, pages: Path) -> None:
     wide = pages / "wide.html"
     wide.write_text("<body style='margin:0'><div style='width:700px'>x</div>", encoding="utf-8")
-    assert widths(browser, wide, PHONE) == (PHONE, 700)
+    found, passing = widths(browser, [wide, pages / "passing.html"], PHONE)
+    assert found == Widths(PHONE, 700, 0)
+    assert passing.hidden > 0  # on a phone a table is scrolled within its own frame
 
 
 @pytest.mark.parametrize(
