@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_report_example_parts import CENSUS, operators, written
-from test_report_examples import EXAMPLES, PLANS, good_run
+from test_report_examples import EXAMPLES, PLANS, RESIDENT, assemble, good_run
 from test_report_html import root_of
 from test_report_page_reader import Node, read_page
 from tiny_models import refused
@@ -92,6 +93,12 @@ def test_a_file_is_read_into_operators_that_a_log_can_be_held_against(tmp_path: 
     found = mapped(refusal, on_device=1, total=3, graph=graph)
     assert found.refused[0].named == (1, 2)  # one writes it, the other reads it
     assert [row.block for row in found.rows] == ["(no module)"]
+
+
+def test_a_run_on_the_cpu_has_no_map() -> None:
+    """A CPU reports every node as its own, which says nothing of a delegate."""
+    runs = (good_run(replace(PLANS[0], residency=RESIDENT)), good_run(PLANS[2]))
+    assert [found.run.label for found in residency_maps(assemble(runs))] == ["gpu fp16"]
 
 
 def test_the_page_shows_the_map() -> None:

@@ -96,12 +96,12 @@ class ResidencyMap:
 
 
 def residency_maps(report: GateReport) -> tuple[ResidencyMap, ...]:
-    """A map of every run whose residency is known; without operators where the report has none."""
+    """A map of every run on a GPU whose residency is known; without operators where the report has none."""
     operators = {artefact.weights_dtype: artefact.operators for artefact in report.artefacts}
     return tuple(
         residency_map(run, run.result.residency, operators.get(run.weights_dtype, ()))
         for run in report.runs
-        if run.result.residency is not None
+        if run.judgement.kind.device == "gpu" and run.result.residency is not None
     )
 
 
