@@ -3,6 +3,7 @@
 The artefact in float32 is held against every value that PyTorch computes. An operator is right when its value is one of
 those, and comes from those of its inputs; one that has no counterpart (the converter splits and merges) is right when
 everything that is computed from it is. One right result would prove nothing: the mean of exchanged halves is the mean.
+An output must be the model's output of that name.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def misconverted(
     for index in computed:
         if index not in right and index not in excused and comes_from[index] <= right | excused:
             row = rows[index]
-            return row, trace, (_told(row), *_strange(graph, beside, row.members))
+            return row, trace, (_told(row, beside.counterparts), *_strange(graph, beside, row.members))
     every = tuple(range(len(graph.main.operators)))
     return None, trace, ("every operator's value is one that PyTorch computes", *_strange(graph, beside, every))
 
@@ -74,13 +75,14 @@ def _is_right(graph: Graph, tensor: int, comes_from: set[int], known: Counterpar
     """Whether a node with the tensor's value comes from nodes with the values of what the tensor comes from.
 
     Of an operator that computes and does not only move, the value must not be one of its inputs' own, unless a
-    later node has it too: x * 1 is a node of its own.
+    later node has it too: x * 1 is a node of its own. An output's must be the model's output of that name.
     """
+    names = {name for name, index in graph.signature().outputs if index == tensor}
     moves = graph.main.producers[tensor].name in MOVES
     inputs = [known.of(each) for each in comes_from if known.of(each)]
     for node in known.of(tensor):
         origins = [{other.node for other in each if node.ancestors >> other.node & 1} for each in inputs]
-        if all(origins) and (moves or all(each - {node.node} for each in origins)):
+        if names <= set(node.outputs) and all(origins) and (moves or all(each - {node.node} for each in origins)):
             return True
     return False
 
@@ -104,7 +106,10 @@ def _row(graph: Graph, index: int, actual: Array, known: Counterparts) -> Traced
     return row.model_copy(update={"error_actual": min(each.error for each in known.of(index))})
 
 
-def _told(row: Traced) -> str:
+def _told(row: Traced, known: Counterparts) -> str:
+    if row.tensor in known.values:
+        which = known.of(row.tensor)[0].name
+        return f"{row.place}: its inputs are PyTorch's, and its result is another of PyTorch's values, {which!r}"
     near = f", whose nearest value is {row.error_actual:.3g} away" if np.isfinite(row.error_actual) else ""
     return f"{row.place}: its inputs are PyTorch's, and its result is {_NOTHING}{near} (allowed {NOISE:.3g})"
 

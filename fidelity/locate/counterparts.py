@@ -32,12 +32,13 @@ _SAMPLE = 1024
 
 @dataclass(frozen=True)
 class Counterpart:
-    """A node that has the tensor's value: `value` in the tensor's own shape and order, `error` relative L2."""
+    """A node that has the tensor's value: `error` is relative L2, `outputs` which of the model's outputs it is."""
 
     node: int
     name: str
     ancestors: int
     error: float
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Matcher:
         mine = self.result
         if not mine.found.get(tensor) and not (kept is mine.moved and mine.moved.get(tensor)):
             mine.values[tensor] = value
-        kept[tensor].append(Counterpart(node.index, node.name, node.ancestors, error))
+        kept[tensor].append(Counterpart(node.index, node.name, node.ancestors, error, node.outputs))
 
 
 def _tells_a_layout(order: Sequence[int], shape: Sequence[int]) -> bool:

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Node:
     """One value: C-contiguous float64. `ancestors` are the nodes that it comes from, itself too, a bit each;
-    `live`: whether an input of the model is among them."""
+    `live`: whether an input of the model is among them; `outputs`: which of the model's outputs it is."""
 
     index: int
     name: str
     value: NDArray[np.float64]
     ancestors: int
     live: bool
+    outputs: tuple[str, ...] = ()
 
 
 def visit_nodes(
@@ -52,13 +53,15 @@ def visit_nodes(
     named = NamedIO(model.double(), tuple(inputs), outputs).eval()
     with torch.no_grad():
         program = torch.export.export(named, (), given, strict=False).run_decompositions()
-        _Visitor(program.module(), visit).run(*given.values())
+        _Visitor(program.module(), outputs, visit).run(*given.values())
 
 
 class _Visitor(torch.fx.Interpreter):
-    def __init__(self, module: Any, visit: Callable[[Node], None]) -> None:
+    def __init__(self, module: Any, outputs: tuple[str, ...], visit: Callable[[Node], None]) -> None:
         super().__init__(module)
         self._visit = visit
+        (given,) = module.graph.output_node().args
+        self._outputs = list(zip(outputs, given, strict=True))
         self._ancestors: dict[Any, int] = {}
         self._live: set[Any] = set()
 
@@ -72,7 +75,8 @@ class _Visitor(torch.fx.Interpreter):
             self._live.add(n)
         if n.op != "output" and isinstance(value, torch.Tensor) and value.is_floating_point():
             array = np.ascontiguousarray(value.detach().double().numpy())
-            self._visit(Node(index, n.name, array, self._ancestors[n], n in self._live))
+            outputs = tuple(name for name, given in self._outputs if given is n)
+            self._visit(Node(index, n.name, array, self._ancestors[n], n in self._live, outputs))
         return value
 
 
