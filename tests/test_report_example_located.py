@@ -115,10 +115,12 @@ def located(kind: str, found: Trace | None, **changes: object) -> Located:
 def overflow() -> Located:
     """The card's failure: the square in block 5's first LayerNorm passes 65,504."""
     needed = 818_000.5
+    found = trace_of(overflowing)
     at = site(FAULT, "SQUARED_DIFFERENCE", float("inf"), non_finite=884, module="EvaBlock_5.norm1", input="astronaut")
     return located(
         "overflow",
-        trace_of(overflowing),
+        found,
+        culprit=found.operators[FAULT - PLACES[0][0]],
         overflow=Overflow(site=at, needed=needed, headroom=headroom(65504.0, needed)),
     )
 

@@ -17,7 +17,7 @@ from fidelity.locate.records import Kind, Located, Traced
 from fidelity.report.block_plot import BlockPlot, block_plot
 from fidelity.report.document import LocatedRun
 from fidelity.report.html import html, trace_plots
-from fidelity.report.located_rows import MEANINGS, TITLES, around, block_rows, pack_link
+from fidelity.report.located_rows import MEANINGS, TITLES, around, beginning, block_rows, pack_link
 from fidelity.report.operator_plots import OperatorPlot, growth_plot, margin_plot
 
 POSITIONS = r'<use [^>]*?x="(-?[\d.]+)" y="(-?[\d.]+)"'
@@ -47,7 +47,8 @@ def test_an_overflow_is_told_with_its_place_and_the_bits_that_are_missing() -> N
     found = overflow()
     assert found.overflow is not None
     assert TITLES["overflow"] in story.find("h2")[0].text()
-    assert found.overflow.site.place in story.find("h2")[0].text()
+    assert "op 36 SQUARED_DIFFERENCE in EvaBlock_5.norm1" in story.find("h2")[0].text()
+    assert found.overflow.site.place in story.text()
     assert str(found.overflow.headroom) in numbers(story)
     assert found.overflow.headroom < 0
     told = story.text()
@@ -127,6 +128,16 @@ def test_blocks_are_in_the_order_in_which_they_end() -> None:
     found = trace_of(as_it_must, operators=(*rows, traced(4, "MUL", None, as_it_must(4))))
     assert {name: row.operator for name, row in block_rows(found).items()} == {"a": 2, "model": 3}
     assert list(block_rows(found)) == ["a", "model"]
+
+
+def test_an_overflow_without_a_culprit_begins_at_its_site() -> None:
+    found = overflow().model_copy(update={"culprit": None})
+    (story,) = stories(read_page(html(assemble((good_run(RUNS[0]),), located=(LocatedRun(label="x", located=found),)))))
+    assert found.overflow is not None
+    assert found.overflow.site.place in story.find("h2")[0].text()
+    assert "Culprit" not in story.text()
+    assert beginning(found) == FAULT
+    assert beginning(found.model_copy(update={"overflow": None})) is None
 
 
 def test_every_kind_has_words() -> None:

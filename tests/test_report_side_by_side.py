@@ -169,7 +169,7 @@ def test_reasons_are_alike_but_for_their_numbers() -> None:
 
 def test_where_it_begins_is_told_of_both() -> None:
     text = section("collapsed", "passing", "located").text()
-    assert "op 36 SQUARED_DIFFERENCE result in EvaBlock_5.norm1" in text
+    assert "op 36 SQUARED_DIFFERENCE in EvaBlock_5.norm1" in text
     assert "not located" in text
     found = collapsed().located[0].located
     assert numbers(section("collapsed", "passing", "located")) == [found.overflow.headroom, found.errors.actual]  # type: ignore[union-attr]
