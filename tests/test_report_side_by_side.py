@@ -13,6 +13,7 @@ from test_report_html import page_of, wrong_numbers
 from test_report_page_reader import Node, read_page
 
 from fidelity.cli import app
+from fidelity.compare.policy import Limit
 from fidelity.errors import BadInput
 from fidelity.report.comparison_page import comparison_html
 from fidelity.report.document import GateReport
@@ -120,17 +121,18 @@ def test_facts_that_differ_are_told_and_no_others() -> None:
     run = passing().run.model_copy(update={"versions": {**passing().run.versions, "timm": "2.0.0", "new": "1"}})
     moved = passing().artefacts[0]
     other = moved.model_copy(update={"manifest": moved.manifest.model_copy(update={"sha256": "0" * 64})})
-    policy = passing().policy.model_copy(update={"name": "other", "every_run": {}})
+    every = {**passing().policy.every_run, "zero_share": Limit(at_most=0.5)}
+    policy = passing().policy.model_copy(update={"name": "other", "every_run": every})
     proof = passing().proof.model_copy(update={"contracts": passing().proof.contracts[:1]})
     changed = {"subject": subject, "run": run, "artefacts": (other, passing().artefacts[1]), "policy": policy}
     found = side_by_side(passing(), passing().model_copy(update=changed | {"proof": proof}), ("a", "b"))
     told = {each.what: (each.a, each.b) for each in found.differences}
-    assert told.pop("limits")
     assert told.pop("rewrites")[1] == "split_qkv v1"
     assert told == {
         "weights": ("seeded", "pretrained"),
         "seed": ("0", "7"),
         "policy": ("default", "other"),
+        "limit of zero_share, every run": ("at most 0", "at most 0.5"),
         "version of timm": ("1.0.31", "2.0.0"),
         "version of new": ("none", "1"),
     }

@@ -37,6 +37,8 @@ def test_the_bytes_are_the_same_in_another_process(tmp_path: Path) -> None:
         "here, there = map(Path, sys.argv[1:])\n"
         "write_report(there, GateReport.read(here / 'report.json'))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "runtime = [name for name in sys.modules if name.startswith('ai_edge_litert.')]\n"
+        "assert runtime in ([], ['ai_edge_litert.schema_py_generated']), runtime\n"  # the file format alone
     )
     command = [sys.executable, "-c", script, str(tmp_path / "here"), str(tmp_path / "there")]
     subprocess.run(command, check=True, timeout=120, env={"PYTHONHASHSEED": "1", "HOME": str(tmp_path)})

@@ -19,9 +19,10 @@ REPORTS = Path("reports")
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="One run folder, or two: A and B.", metavar="RUN [RUN]")],
+    runs: Annotated[list[Path], typer.Argument(help="One run folder, or two: A and B.", metavar="RUN")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where the page is written. [default: told]")
+        Path | None,
+        typer.Option("-o", "--output", help="The page; else RUN/index.html, or reports/compare-A-B.html of two."),
     ] = None,
     json: o.Json = False,
     verbose: o.Verbose = False,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fidelity.record import Record, canonical_json
+from fidelity.compare.policy import Policy
+from fidelity.record import Record
 from fidelity.report.document import DeviceRun, GateReport
 
 _UNSAID = "none"
@@ -35,10 +36,11 @@ def _facts(report: GateReport, labels: set[str]) -> Iterator[tuple[str, str]]:
     yield "weights by hash", subject.weights_sha256
     yield "seed", str(subject.seed)
     yield "rewrites", ", ".join(f"{c.name} v{c.version}" for c in report.proof.contracts) or _UNSAID
-    yield "inputs", ", ".join(f"{item.name} {item.sha256[:12]}" for item in subject.inputs)
-    yield "input contract", canonical_json(subject.contract.model_dump(mode="json")).decode()
-    yield "policy", report.policy.name
-    yield "limits", canonical_json(report.policy.model_dump(mode="json", exclude={"name"})).decode()
+    for item in subject.inputs:
+        yield f"input {item.name}", item.sha256
+    for name, value in subject.contract.model_dump(mode="json").items():
+        yield f"input contract: {name}", str(value)
+    yield from _limits(report.policy)
     for run in [run for run in report.runs if run.label in labels]:
         yield f"{run.label}: device", run.device
         yield f"{run.label}: adapter and driver", adapter_of(run)
@@ -50,6 +52,17 @@ def _facts(report: GateReport, labels: set[str]) -> Iterator[tuple[str, str]]:
         yield f"version of {name}", version
     for name, value in sorted(report.run.machine.items()):
         yield f"machine: {name}", value
+
+
+def _limits(policy: Policy) -> Iterator[tuple[str, str]]:
+    yield "policy", policy.name
+    for name, asked in policy.require.model_dump(mode="json").items():
+        yield f"policy requires {name}", str(asked)
+    for metric, limit in policy.every_run.items():
+        yield f"limit of {metric}, every run", str(limit)
+    for each in policy.runs:
+        for metric, limit in each.limits.items():
+            yield f"limit of {metric}, {each.kind}", str(limit)
 
 
 def adapter_of(run: DeviceRun) -> str:
