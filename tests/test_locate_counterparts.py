@@ -132,7 +132,9 @@ def test_what_is_not_finite_is_no_value_of_pytorch(odd: float) -> None:
     value = drawn(4, 6)
     spoilt = value.copy()
     spoilt[1, 2] = odd
-    for tensor, right in ((spoilt, value), (spoilt, spoilt), (value, spoilt), (np.full((4, 6), odd), value)):
+    everywhere, nothing = np.full((4, 6), odd), np.zeros((4, 6))
+    pairs = ((spoilt, value), (spoilt, spoilt), (value, spoilt), (everywhere, value), (spoilt, nothing))
+    for tensor, right in pairs:
         found = matching(tensor, right)
         assert not found.of(MINE)
         assert MINE not in found.values

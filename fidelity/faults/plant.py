@@ -53,11 +53,14 @@ FAULTS = {**RESULTS, **OPERATORS, **OVERFLOW}
 def planted(model: bytes, tensor: str, fault: str, drawn: int) -> bytes | None:
     """The file with a fault in the operator that writes `tensor`; None where that cannot have it.
 
-    A file without that operator comes back as it is. `drawn` chooses the channel, row or element.
+    A file without that operator comes back as it is. `drawn` chooses the channel, row or element. Operators of several
+    results, and of integers, have no faults.
     """
     edit = Editor(model)
     index = edit.index(tensor)
     op = None if index is None else edit.producer(index)
-    if op is None:
+    if index is None or op is None:
         return model
+    if len(op.outputs) != 1 or not edit.is_float(index):
+        return None
     return edit.bytes() if FAULTS[fault](edit, op, drawn) else None

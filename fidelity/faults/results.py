@@ -39,11 +39,10 @@ def dead_channel(edit: Editor, op: Any, drawn: int) -> bool:
 
 def saturated_channel(edit: Editor, op: Any, drawn: int) -> bool:
     """One channel of the last axis is at fp16's largest number."""
-    size = edit.shape(op.outputs[0])[-1]
-    if size < 2:
+    mask = np.ones(edit.shape(op.outputs[0])[-1:], np.float32)
+    if mask.size < 2:
         return False
-    place = drawn % size
-    mask, at = np.ones(size, np.float32), np.zeros(size, np.float32)
+    place, at = drawn % mask.size, np.zeros_like(mask)
     mask[place], at[place] = 0, SATURATED
     wrong = _behind(edit, op)
     cleared = edit.like(wrong)
