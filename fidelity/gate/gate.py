@@ -30,6 +30,7 @@ from fidelity.gate.reasons import (
     run_reasons,
 )
 from fidelity.gate.running import ran, truth_about
+from fidelity.gate.weights import check_artefact_weights
 from fidelity.gate.workbench import Bench
 from fidelity.models.subject import Subject, normalised
 from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, PredictionReport, RunInfo
@@ -116,6 +117,7 @@ def made(
                     manifest=read_manifest(artefact),
                     audit=audit_graph(graph),
                     operators=graph_operators(graph),
+                    weights=check_artefact_weights(graph, subject, rewrites),
                 )
             )
     return tuple(reports), paths

@@ -32,11 +32,26 @@ def artefact_reasons(artefacts: Sequence[ArtefactReport], size: ArtefactSize | N
                     f"(first: op {first.operator} {first.operator_name or ''}{cure})",
                 )
             )
+        reasons += _weights_reasons(artefact)
         shipped = artefact.weights_dtype == "float16"
         if size is not None and shipped and abs(artefact.manifest.file_size / size.bytes - 1) > size.tolerance:
             message = f"{artefact.manifest.file_size} bytes, expected {size.bytes} within {size.tolerance:.0%}"
             reasons.append(Reason(stage="convert", severity="fail", code="artefact_size", message=message))
     return reasons
+
+
+def _weights_reasons(artefact: ArtefactReport) -> list[Reason]:
+    """A weight with other bits than the model's, and constants that are no weight that is known."""
+    found = artefact.weights.unexplained if artefact.weights is not None else ()
+    return [
+        Reason(
+            stage="convert",
+            severity="fail" if each.altered else "note",
+            code="altered_weight" if each.altered else "unexplained_constant",
+            message=f"{artefact.weights_dtype} artefact: {each.told()}",
+        )
+        for each in found
+    ]
 
 
 def prediction_reasons(predictions: Sequence[PredictionReport]) -> list[Reason]:

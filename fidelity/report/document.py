@@ -23,6 +23,7 @@ from fidelity.record import Figure, Record
 from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import AuditReport
 from fidelity.tflite.manifest import Manifest, WeightsDtype
+from fidelity.tflite.weights import WeightsAudit
 
 SCHEMA_VERSION = 1
 
@@ -56,6 +57,7 @@ class ArtefactReport(Record):
     manifest: Manifest
     audit: AuditReport
     operators: tuple[GraphOperator, ...] = ()
+    weights: WeightsAudit | None = None
 
 
 class DeviceRun(Record):

@@ -1,4 +1,4 @@
-"""The process that converts: `python -m fidelity.tflite.conversion_worker convert|cast ...`.
+"""The process that converts: `python -m fidelity.tflite.conversion_worker convert|convert-many|cast ...`.
 
 The converter prints progress, takes 2.7 to 3.0 GB for B/16, and ends its own process when a disk is full
 ("LLVM ERROR: IO failure on output stream"); none of that may happen to the process that asked.
@@ -22,6 +22,18 @@ def convert_program(program: Path, signature: str, output: Path) -> None:
     module = exported.module()
     converter = litert_torch.signature(signature, module, sample_args=args or None, sample_kwargs=kwargs)
     converter.convert().export(str(output))
+
+
+def convert_programs(folder: Path, count: int, signature: str, *, half: bool) -> None:
+    """Convert the programs program-0.pt2 ... of a folder to float32-0.tflite ..., and cast each to float16-0.tflite ...
+
+    One after the other in one process, which imports the converter once: each has the bytes that it has alone.
+    """
+    for number in range(count):
+        made = folder / f"float32-{number}.tflite"
+        convert_program(folder / f"program-{number}.pt2", signature, made)
+        if half:
+            cast_float16(made, folder / f"float16-{number}.tflite")
 
 
 def cast_float16(source: Path, output: Path) -> None:
@@ -53,12 +65,19 @@ def main() -> None:
     convert.add_argument("program", type=Path)
     convert.add_argument("signature")
     convert.add_argument("output", type=Path)
+    many = verbs.add_parser("convert-many")
+    many.add_argument("folder", type=Path)
+    many.add_argument("count", type=int)
+    many.add_argument("signature")
+    many.add_argument("--half", action="store_true")
     cast = verbs.add_parser("cast")
     cast.add_argument("source", type=Path)
     cast.add_argument("output", type=Path)
     arguments = parser.parse_args()
     if arguments.verb == "convert":
         convert_program(arguments.program, arguments.signature, arguments.output)
+    elif arguments.verb == "convert-many":
+        convert_programs(arguments.folder, arguments.count, arguments.signature, half=arguments.half)
     else:
         cast_float16(arguments.source, arguments.output)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Conversion", "Limits", "WeightsDtype", "cast_weights", "convert"]
+__all__ = ["Conversion", "Limits", "Wanted", "WeightsDtype", "cast_weights", "convert", "convert_many"]
 
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins: what a progress line shows."""
@@ -91,6 +91,54 @@ def convert(
             made, casting = _cast(made, work)
             usage = usage + casting
         return _publish(made, path, weights_dtype, usage)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One of several models to be converted, and where its artefact goes."""
+
+    module: nn.Module
+    inputs: Mapping[str, torch.Tensor]
+    path: Path
+    outputs: Sequence[str] = ("embedding",)
+
+
+def convert_many(
+    wanted: Sequence[Wanted],
+    *,
+    weights_dtype: WeightsDtype = "float32",
+    signature: str = DEFAULT_SIGNATURE,
+    limits: Limits = DEFAULT_LIMITS,
+    log: Path | None = None,
+    on_stage: Stage = lambda _: None,
+) -> None:
+    """Convert several models in one worker process, which imports the converter once: for many small models.
+
+    Each artefact has the bytes that `convert` gives it. The disk must hold all of them at once, `limits` are for
+    them all. Raises what `convert` does, as soon as one of them cannot be converted; those before it are kept.
+    """
+    _need_extras()
+    from fidelity.tflite.export_program import check_module, save_program, stored_bytes  # noqa: PLC0415
+
+    needed = 0
+    for each in wanted:
+        check_module(each.module)
+        needed += 2 * stored_bytes(each.module) + _GRAPH_ALLOWANCE
+    if not wanted:
+        return
+    with _workspace(wanted[0].path, needed, limits, log) as work:
+        for number, each in enumerate(wanted):
+            on_stage(f"trace {each.path.name}")
+            save_program(each.module, each.inputs, each.outputs, work.folder / f"program-{number}.pt2")
+        on_stage(f"convert {len(wanted)} models")
+        half = ("--half",) if weights_dtype == "float16" else ()
+        work.run("converting the models", "convert-many", str(work.folder), str(len(wanted)), signature, *half)
+        for number, each in enumerate(wanted):
+            made = work.folder / f"{weights_dtype}-{number}.tflite"
+            _check_contract(read_graph(made), each.path, signature, each.inputs, each.outputs)
+            if weights_dtype == "float16":
+                _check_float16(read_graph(made), each.path)
+            made.replace(each.path)
 
 
 def cast_weights(
