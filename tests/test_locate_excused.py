@@ -71,6 +71,31 @@ def test_the_mean_of_exchanged_halves_excuses_them_only_where_nothing_else_reads
     assert culprit is None if alone else str(culprit).startswith("planted_")
 
 
+class Chance(nn.Module):
+    """The first row, and what comes of a weight alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.from_numpy(X[:, 2:3].copy()))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.exp(x[:, :1]), self.w + 0
+
+
+def test_numbers_that_are_right_by_chance_do_not_come_from_what_they_should() -> None:
+    """The third row of this very input is the weight: a graph that reads it there is another graph."""
+    graph = GraphBuilder()
+    row = (1, 1, WIDTH)
+    graph.tensor("x", SHAPE)
+    graph.constant("size", row, "int32")
+    for name, start in (("first", 0), ("third", 2)):
+        graph.constant(f"{name}_at", [0, start, 0], "int32")
+        graph.op("SLICE", ["x", f"{name}_at", "size"], graph.tensor(name, row), options("Slice"))
+    graph.op("EXP", ["first"], graph.tensor("exp", row), options("Exp"))
+    model = graph.build(["x"], ["exp", "third"])
+    assert judge(model, Chance(), outputs=("exp", "third")).culprit == "third"
+
+
 class Exchanged(nn.Module):
     """Two outputs of one shape."""
 
