@@ -1,4 +1,4 @@
-"""The gate: prove, convert, audit, run, compare, judge, report. Every stage in order, one verdict."""
+"""The gate: prove, convert, audit, run, compare, judge, locate what fails, report. One verdict."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fidelity.gate.artefacts import make_artefact
 from fidelity.gate.config import GateConfig
 from fidelity.gate.evidence import Embeddings, load_truth, store_truth
 from fidelity.gate.expecting import Forecasts, profile_for
+from fidelity.gate.failures import locate_failures
 from fidelity.gate.judging import cpu_outputs, judged
 from fidelity.gate.predicting import Against
 from fidelity.gate.reasons import (
@@ -55,12 +56,14 @@ def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], 
     artefacts, paths = made(config, subject, rewrites, bench)
     ran_so_far, missing = ran(config, subject, paths, truth, bench)
     runs, predictions = expected(ran_so_far, subject, paths, truth, bench)
+    located, not_located = locate_failures(runs, subject, rewrites, paths, truth, bench)
     reasons = (
         *proof_reasons(proof),
         *artefact_reasons(artefacts, config.artefact),
         *prediction_reasons(predictions),
         *missing_reasons(missing),
         *run_reasons(runs),
+        *not_located,
     )
     return GateReport(
         passed=not any(reason.severity == "fail" for reason in reasons),
@@ -72,6 +75,7 @@ def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], 
         runs=runs,
         not_tested=missing,
         predictions=predictions,
+        located=located,
         policy=bench.policy,
         run=run_info(bench),
     )

@@ -67,6 +67,7 @@ def gate_again(stored: Path, policy: Policy, reports: Path, reporter: Reporter) 
         )
         kept = (reason for reason in before.reasons if reason.stage not in ("compare", "predict"))
         reasons = (*kept, *prediction_reasons(predicted), *run_reasons(runs))
+        failing = {run.label for run in runs if not run.judgement.passed}
         bench = Bench(folder, Cache(), reporter, policy)
         report = before.model_copy(
             update={
@@ -75,6 +76,7 @@ def gate_again(stored: Path, policy: Policy, reports: Path, reporter: Reporter) 
                 "reasons": reasons,
                 "runs": runs,
                 "predictions": predicted,
+                "located": tuple(each for each in before.located if each.label in failing),
                 "policy": policy,
                 "run": run_info(bench),
             }

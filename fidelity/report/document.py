@@ -103,7 +103,7 @@ class NotTested(Record):
 class Reason(Record):
     """One reason why the gate does not pass, or one thing to know: for a person, with its stage."""
 
-    stage: Literal["prove", "convert", "audit", "predict", "run", "compare", "devices"]
+    stage: Literal["prove", "convert", "audit", "predict", "run", "compare", "devices", "locate"]
     severity: Literal["fail", "suspicious", "note"]
     code: str
     message: str

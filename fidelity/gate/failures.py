@@ -1,0 +1,70 @@
+"""Where the first wrong number of each failing run comes from: located by the gate itself, at the run's worst input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fidelity.errors import EnvironmentMissing, FidelityError
+from fidelity.gate.evidence import Embeddings
+from fidelity.gate.judging import worst_inputs
+from fidelity.gate.locating import Asked, Known, locate_worst, tower_of
+from fidelity.gate.running import device_or_reason
+from fidelity.gate.workbench import Bench
+from fidelity.models.subject import Subject
+from fidelity.progress import Step
+from fidelity.report.document import DeviceRun, LocatedRun, Reason
+from fidelity.tflite.manifest import WeightsDtype
+
+if TYPE_CHECKING:
+    from fidelity.rewrites.contract import Rewrite
+
+
+def locate_failures(
+    runs: Sequence[DeviceRun],
+    subject: Subject,
+    rewrites: Sequence[Rewrite],
+    artefacts: Mapping[WeightsDtype, Path],
+    truth: Embeddings,
+    bench: Bench,
+) -> tuple[tuple[LocatedRun, ...], tuple[Reason, ...]]:
+    """One answer for every device with a failing run: its first one, at that run's worst input.
+
+    A run that did not end well has its reason already. What cannot be located is a note that says why.
+    """
+    failing: dict[str, DeviceRun] = {}
+    for run in runs:
+        if not run.judgement.passed and run.result.status == "ok":
+            failing.setdefault(run.device, run)
+    if not failing:
+        return (), ()
+    found: list[LocatedRun] = []
+    notes: list[Reason] = []
+    with bench.reporter.stage("locate", len(failing)) as step:
+        known = Known(subject.record.source, truth, tower_of(subject, tuple(rewrites)))
+        for run in failing.values():
+            try:
+                found.append(_located(run, subject, artefacts, known, bench, step))
+            except FidelityError as error:
+                message = f"{run.label}: not located: {error}"
+                notes.append(Reason(stage="locate", severity="note", code="not_located", message=message))
+    return tuple(found), tuple(notes)
+
+
+def _located(
+    run: DeviceRun,
+    subject: Subject,
+    artefacts: Mapping[WeightsDtype, Path],
+    known: Known,
+    bench: Bench,
+    step: Step,
+) -> LocatedRun:
+    device = device_or_reason(run.device)
+    if isinstance(device, str):
+        raise EnvironmentMissing(device)
+    asked = Asked(artefacts[run.weights_dtype], device, run.precision, bench.policy, bench.profile)
+    (worst,) = worst_inputs(run, 1)
+    step(run.label)
+    answer = locate_worst(asked, {worst: subject.inputs.arrays[worst]}, known, bench.cache, lambda _: None)
+    return LocatedRun(label=run.label, located=answer.located)
