@@ -71,6 +71,33 @@ def test_the_mean_of_exchanged_halves_excuses_them_only_where_nothing_else_reads
     assert culprit is None if alone else str(culprit).startswith("planted_")
 
 
+class Chain(nn.Module):
+    """An output, and another that is made of its absolute."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        first = 3 * x
+        return first, torch.exp(-torch.abs(first))
+
+
+@pytest.mark.parametrize("fault", ["wrong_scale", "wrong_sign", "shifted_row"])
+def test_an_output_is_to_blame_before_what_reads_it_and_never_excused_by_that(fault: str) -> None:
+    """Negated, all behind it is right: that does not make the output right."""
+    graph = GraphBuilder()
+    graph.tensor("x", SHAPE)
+    for name, value in (("three", 3.0), ("minus", -1.0)):
+        graph.constant(name, value)
+    graph.op("MUL", ["x", "three"], graph.tensor("first", SHAPE), options("Mul"))
+    graph.op("ABS", ["first"], graph.tensor("abs", SHAPE), options("Abs"))
+    graph.op("MUL", ["abs", "minus"], graph.tensor("negative", SHAPE), options("Mul"))
+    graph.op("EXP", ["negative"], graph.tensor("second", SHAPE), options("Exp"))
+    model = graph.build(["x"], ["first", "second"])
+    assert judge(model, Chain(), outputs=("first", "second")).culprit is None
+    other = planted(model, "first", fault, 0)
+    assert other is not None
+    culprit = judge(other, Chain(), outputs=("first", "second")).culprit
+    assert culprit == "first" or str(culprit).startswith("planted_")
+
+
 class Chance(nn.Module):
     """The first row, and what comes of a weight alone."""
 

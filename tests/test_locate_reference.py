@@ -29,6 +29,18 @@ def test_weights_that_were_rounded_on_the_way_are_strangers(known: Tiny) -> None
         assert f"its constant {name!r}" in found.evidence[1]
 
 
+def test_a_stranger_is_told_with_the_operator_that_reads_it_and_not_with_another(known: Tiny) -> None:
+    """Rounded weights behind the culprit are not what is wrong with it."""
+    rounded = planted(built(known), "up.out", "rounded_twice", 0)
+    assert rounded is not None
+    other = planted(rounded, "scores", "wrong_scale", 0)
+    assert other is not None
+    found = judge(other, known)
+    assert found.culprit == "scores"
+    assert len(found.strangers) == 1
+    assert len(found.evidence) == 1
+
+
 def test_float16_weights_are_the_models_own_rounded_once(tower: Tiny) -> None:
     """The same file against PyTorch with all weights in float32 would be 3e-4 off: half of what counts."""
     found = judge(built(tower, half=True), tower)

@@ -88,9 +88,9 @@ def _is_right(graph: Graph, tensor: int, comes_from: set[int], known: Counterpar
 
 
 def _excused(graph: Graph, right: set[int], computed: Sequence[int]) -> set[int]:
-    """Tensors all of whose readers give right results, or results that are excused themselves."""
-    fine = set(right)
-    for index in reversed(computed):
+    """Tensors all of whose readers give right results, or results that are excused themselves; no output is."""
+    fine, outputs = set(right), {index for _, index in graph.signature().outputs}
+    for index in (each for each in reversed(computed) if each not in outputs):
         results = {out for reader in graph.main.consumers[index] for out in reader.outputs}
         if results and results <= fine:
             fine.add(index)
