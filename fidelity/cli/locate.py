@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FINE = ("right", "expected")
 _MASSIVE = 10.0
+LOCATED = "located.json"
 
 
 def locate(
@@ -51,7 +52,8 @@ def locate(
     """Where does the first wrong number come from, and whose fault is it?"""
     from fidelity.compare.policy import load_policy  # noqa: PLC0415
     from fidelity.devices.discovery import resolve  # noqa: PLC0415
-    from fidelity.gate.locating import Asked, locate_worst  # noqa: PLC0415
+    from fidelity.gate.locating import Asked, locate_and_pack  # noqa: PLC0415
+    from fidelity.gate.run_folder import new_run  # noqa: PLC0415
     from fidelity.gate.single import image_input, image_inputs  # noqa: PLC0415
     from fidelity.locate.select import parse_selectors, selected  # noqa: PLC0415
     from fidelity.tflite.graph import read_graph  # noqa: PLC0415
@@ -62,15 +64,18 @@ def locate(
     names = o.names(inputs)
     chosen = image_inputs(image_input(file), images, names, seed)
     known = None if reference is None else _known(reference, file, weights, seed, images, names, goldens)
-    with session.reporter.stage(f"locate on {device}", len(chosen.arrays)) as step:
-        found = locate_worst(asked, chosen.arrays, known, Cache(), step, look=bool(selectors))
-    told = lines(found.located, verbose)
+    with new_run(output, f"locate-{file.stem}") as folder:
+        with session.reporter.stage(f"locate on {device}", len(chosen.arrays) + 2) as step:
+            found = locate_and_pack(asked, chosen.arrays, known, Cache(), step, folder, look=bool(selectors))
+        found.write(folder / LOCATED)
+    told = lines(found, verbose)
     if selectors:
-        if found.located.trace is None:
-            raise BadInput(f"--show: nothing was traced: {found.located.evidence[0]}")
-        told += table(selected(found.located.trace.operators, read_graph(file), selectors))
-    session.show(found.located, told)
-    return EXIT_PASS if found.located.kind in _FINE else EXIT_FAIL
+        if found.trace is None:
+            raise BadInput(f"--show: nothing was traced: {found.evidence[0]}")
+        told += table(selected(found.trace.operators, read_graph(file), selectors))
+    where = output / folder.name.removeprefix(".partial-")
+    session.show(found, [*told, f"written: {where / (found.pack or LOCATED)}"])
+    return EXIT_PASS if found.kind in _FINE else EXIT_FAIL
 
 
 def _known(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fidelity.errors import EnvironmentMissing, FidelityError
+from fidelity.gate.config import folder_name
 from fidelity.gate.evidence import Embeddings
 from fidelity.gate.judging import worst_inputs
-from fidelity.gate.locating import Asked, Known, locate_worst, tower_of
+from fidelity.gate.locating import Asked, Known, locate_and_pack, tower_of
 from fidelity.gate.running import device_or_reason
 from fidelity.gate.workbench import Bench
 from fidelity.models.subject import Subject
@@ -66,5 +67,7 @@ def _located(
     asked = Asked(artefacts[run.weights_dtype], device, run.precision, bench.policy, bench.profile)
     (worst,) = worst_inputs(run, 1)
     step(run.label)
-    answer = locate_worst(asked, {worst: subject.inputs.arrays[worst]}, known, bench.cache, lambda _: None)
-    return LocatedRun(label=run.label, located=answer.located)
+    inputs = {worst: subject.inputs.arrays[worst]}
+    pack = f"repro/{folder_name(run.label)}"
+    located = locate_and_pack(asked, inputs, known, bench.cache, lambda _: None, bench.folder, pack=pack)
+    return LocatedRun(label=run.label, located=located)

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,11 @@ from fidelity.compare.run_facts import Family, RunKind
 from fidelity.devices.discovery import Device, resolve
 from fidelity.devices.job import Precision, PrecisionHad
 from fidelity.gate.expecting import profile_for
+from fidelity.gate.packing import with_pack
 from fidelity.locate.locate import Answer, Good, Where, locate
 from fidelity.locate.noise import error_of
 from fidelity.locate.on_device import Ran, RunModel, on_device
+from fidelity.locate.records import Located
 from fidelity.locate.reference import Reference
 from fidelity.record import canonical_json
 from fidelity.tflite.fingerprint import file_sha256
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from fidelity.rewrites.contract import Rewrite
 
 Single = NDArray[np.float32]
+PACK = "repro"
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16-accumulate-fp32")
 
 
@@ -61,21 +64,42 @@ class Asked:
 
 
 def locate_worst(
+    asked: Asked, inputs: Mapping[str, Single], known: Known | None, cache: Cache, step: Callable[[str], None]
+) -> Answer:
+    """Locates at the input that the device is furthest off on: of all outputs, relative L2 against the truth."""
+    with _answered(asked, inputs, known, cache, step, look=False) as answer:
+        return answer
+
+
+def locate_and_pack(
+    asked: Asked,
+    inputs: Mapping[str, Single],
+    known: Known | None,
+    cache: Cache,
+    step: Callable[[str], None],
+    folder: Path,
+    *,
+    pack: str = PACK,
+    look: bool = False,
+) -> Located:
+    """The same, with a repro pack in `folder`/`pack`; with `look`, a trace even where nothing is wrong."""
+    with _answered(asked, inputs, known, cache, step, look=look) as answer:
+        step("repro pack")
+        return with_pack(answer, asked.device, asked.precision, folder, pack)
+
+
+@contextmanager
+def _answered(
     asked: Asked,
     inputs: Mapping[str, Single],
     known: Known | None,
     cache: Cache,
     step: Callable[[str], None],
     *,
-    look: bool = False,
-) -> Answer:
-    """Locates at the input that the device is furthest off on: of all outputs, relative L2 against the truth.
-
-    With `look` there is a trace even where nothing is wrong.
-
-    What the device did is kept until the answer is there, so that a device that was lost in between, or an
-    interrupted search, goes on where it was.
-    """
+    look: bool,
+) -> Iterator[Answer]:
+    """The answer, while what the device did for it is kept: a search whose device was lost in between, or that was
+    interrupted, goes on where it was."""
     graph = read_graph(asked.artefact)
     ((taken, _),) = graph.signature().inputs
     with _kept(asked, graph, inputs, cache) as jobs:
@@ -89,8 +113,8 @@ def locate_worst(
         step(f"locate at {worst}")
         reference = None if known is None else _reference(graph, known, worst)
         found = locate(graph, {taken: inputs[worst]}, where, _good(asked, graph), reference, worst, look=look)
-    located = found.located.model_copy(update={"inputs": errors or {worst: found.located.errors.actual}})
-    return Answer(located, found.case, found.operators, found.truth)
+        every = errors or {worst: found.located.errors.actual}
+        yield replace(found, located=found.located.model_copy(update={"inputs": every}))
 
 
 def tower_of(subject: Subject, rewrites: tuple[Rewrite, ...]) -> nn.Module:

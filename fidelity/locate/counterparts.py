@@ -41,17 +41,28 @@ class Counterpart:
     outputs: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Activation:
+    """A node that depends on an input, without its value."""
+
+    node: int
+    size: int
+    ancestors: int
+
+
 @dataclass
 class Counterparts:
     """The nodes of every tensor's value, built up node by node.
 
-    `nearest`: the smallest error, on a sample, of any activation of the same size in the same order.
+    `nearest`: the smallest error, on a sample, of any activation of the same size in the same order. `activations` are
+    all nodes that depend on an input.
     """
 
     found: dict[int, list[Counterpart]] = field(default_factory=lambda: defaultdict(list))
     moved: dict[int, list[Counterpart]] = field(default_factory=lambda: defaultdict(list))
     values: dict[int, Double] = field(default_factory=dict)
     nearest: dict[int, float] = field(default_factory=dict)
+    activations: list[Activation] = field(default_factory=list)
 
     def of(self, tensor: int) -> list[Counterpart]:
         """The nodes of a tensor's value; those of another layout only where none has its own."""
@@ -75,6 +86,8 @@ class Matcher:
     def see(self, node: Node) -> None:
         """Note the tensors that have this node's value."""
         flat = node.value.reshape(-1)
+        if node.live:
+            self.result.activations.append(Activation(node.index, flat.size, node.ancestors))
         norm, total = _norm(flat), float(flat.sum())
         if not np.isfinite(norm):
             return

@@ -17,6 +17,7 @@ from fidelity.locate.pieces import Case, alone, by_prefixes, confirmed
 from fidelity.locate.records import Errors, Kind, Located, Overflow, Trace, Traced
 from fidelity.locate.reference import Reference
 from fidelity.locate.trace import Seen, trace
+from fidelity.locate.wanted import wanted_values
 from fidelity.tflite.structure import Graph
 
 
@@ -169,7 +170,10 @@ class _Search:
         beside, values = beside_pytorch(self.graph, self.inputs, reference)
         row, found, evidence = misconverted(self.graph, beside, values)
         operators = row.members if row else ()
-        truth = {**values, **beside.counterparts.values}
+        truth: dict[int, Array] = {**values, **beside.counterparts.values}
+        if row is not None:
+            truth |= wanted_values(self.graph, row.tensor, beside.counterparts, reference, self.inputs)
+        self.case = replace(self.case, run=self.where.cpu, profile=load_profile(TRUTH), noise=NOISE)
         return self._answer("converter", said, *evidence, row=row, found=found, operators=operators, truth=truth)
 
     def _cpu_too(self) -> list[str]:

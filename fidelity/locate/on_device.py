@@ -51,8 +51,8 @@ def on_device(
 
     def run(model: bytes, inputs: Arrays) -> Ran:
         name = f"{device.job_device.replace(':', '-')}-{precision}-{_digest(model, inputs)}"
-        if jobs is not None and (kept := jobs / name).is_dir():
-            return _ran(kept, JobResult.read(kept / RESULT))
+        if jobs is not None and (kept := _kept(jobs / name, model)) is not None:
+            return _ran(jobs / name, kept)
         with tempfile.TemporaryDirectory(prefix=".locate-", dir=jobs) as scratch:
             path, job = Path(scratch) / "model.tflite", Path(scratch) / "job"
             path.write_bytes(model)
@@ -74,6 +74,17 @@ def on_device(
             return _ran(job, result)
 
     return run
+
+
+def _kept(job: Path, model: bytes) -> JobResult | None:
+    """The result of a job that ended well before, if it is this model's; else its folder is removed."""
+    if not job.is_dir():
+        return None
+    result = JobResult.read(job / RESULT)
+    if result.status == "ok" and result.model_sha256 == hashlib.sha256(model).hexdigest():
+        return result
+    shutil.rmtree(job)
+    return None
 
 
 def _ran(job: Path, result: JobResult) -> Ran:
