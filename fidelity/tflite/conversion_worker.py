@@ -8,6 +8,7 @@ Whatever goes wrong is a traceback on stderr and a non-zero exit code, for the p
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -24,12 +25,12 @@ def convert_program(program: Path, signature: str, output: Path) -> None:
     converter.convert().export(str(output))
 
 
-def convert_programs(folder: Path, count: int, signature: str, *, half: bool) -> None:
-    """Convert the programs program-0.pt2 ... of a folder to float32-0.tflite ..., and cast each to float16-0.tflite ...
+def convert_programs(folder: Path, numbers: Sequence[int], signature: str, *, half: bool) -> None:
+    """Convert program-N.pt2 of a folder to float32-N.tflite for each N, and cast it to float16-N.tflite.
 
     One after the other in one process, which imports the converter once: each has the bytes that it has alone.
     """
-    for number in range(count):
+    for number in numbers:
         made = folder / f"float32-{number}.tflite"
         convert_program(folder / f"program-{number}.pt2", signature, made)
         if half:
@@ -67,8 +68,8 @@ def main() -> None:
     convert.add_argument("output", type=Path)
     many = verbs.add_parser("convert-many")
     many.add_argument("folder", type=Path)
-    many.add_argument("count", type=int)
     many.add_argument("signature")
+    many.add_argument("numbers", type=int, nargs="+")
     many.add_argument("--half", action="store_true")
     cast = verbs.add_parser("cast")
     cast.add_argument("source", type=Path)
@@ -77,7 +78,7 @@ def main() -> None:
     if arguments.verb == "convert":
         convert_program(arguments.program, arguments.signature, arguments.output)
     elif arguments.verb == "convert-many":
-        convert_programs(arguments.folder, arguments.count, arguments.signature, half=arguments.half)
+        convert_programs(arguments.folder, arguments.numbers, arguments.signature, half=arguments.half)
     else:
         cast_float16(arguments.source, arguments.output)
 

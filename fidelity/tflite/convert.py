@@ -10,6 +10,7 @@ import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,6 @@ _WORKER = "fidelity.tflite.conversion_worker"
 _EXTRAS = ("torch", "litert_torch", "ai_edge_quantizer")
 _GRAPH_ALLOWANCE = 8 << 20
 """Bytes of a file besides its weights, generously: operators, names and baked constants (B/16: 0.3 MB)."""
-
-
 DEFAULT_LIMITS = Limits()
 
 
@@ -107,36 +106,37 @@ def convert_many(
     wanted: Sequence[Wanted],
     *,
     weights_dtype: WeightsDtype = "float32",
-    signature: str = DEFAULT_SIGNATURE,
+    processes: int = 1,
     limits: Limits = DEFAULT_LIMITS,
     log: Path | None = None,
     on_stage: Stage = lambda _: None,
 ) -> None:
-    """Convert several models in one worker process, which imports the converter once: for many small models.
+    """Convert several models in few worker processes, each of which imports the converter once.
 
-    Each artefact has the bytes that `convert` gives it. The disk must hold all of them at once, `limits` are for
-    them all. Raises what `convert` does, as soon as one of them cannot be converted; those before it are kept.
+    For many small models: the disk must hold all of them at once. Each artefact has the bytes that `convert` gives
+    it. `limits` are those of one process. Raises what `convert` does, as soon as a model cannot be converted.
     """
     _need_extras()
     from fidelity.tflite.export_program import check_module, save_program, stored_bytes  # noqa: PLC0415
 
-    needed = 0
     for each in wanted:
         check_module(each.module)
-        needed += 2 * stored_bytes(each.module) + _GRAPH_ALLOWANCE
-    if not wanted:
-        return
-    with _workspace(wanted[0].path, needed, limits, log) as work:
+    needed = sum(2 * stored_bytes(each.module) + _GRAPH_ALLOWANCE for each in wanted)
+    with _workspace(wanted[0].path, needed, limits, log) as work, ThreadPoolExecutor(processes) as pool:
         for number, each in enumerate(wanted):
             on_stage(f"trace {each.path.name}")
             save_program(each.module, each.inputs, each.outputs, work.folder / f"program-{number}.pt2")
         on_stage(f"convert {len(wanted)} models")
         half = ("--half",) if weights_dtype == "float16" else ()
-        work.run("converting the models", "convert-many", str(work.folder), str(len(wanted)), signature, *half)
+        shares = [[str(n) for n in range(first, len(wanted), processes)] for first in range(processes)]
+        verb = ("convert-many", str(work.folder), DEFAULT_SIGNATURE)
+        tasks = [pool.submit(work.run, "converting models", *verb, *numbers, *half) for numbers in shares if numbers]
+        for task in tasks:
+            task.result()
         for number, each in enumerate(wanted):
             made = work.folder / f"{weights_dtype}-{number}.tflite"
-            _check_contract(read_graph(made), each.path, signature, each.inputs, each.outputs)
-            if weights_dtype == "float16":
+            _check_contract(read_graph(made), each.path, DEFAULT_SIGNATURE, each.inputs, each.outputs)
+            if half:
                 _check_float16(read_graph(made), each.path)
             made.replace(each.path)
 
