@@ -61,7 +61,7 @@ def everything() -> bytes:
         op("FULLY_CONNECTED", ["x", "w", *bias], name, (2, ROWS, 4), "FullyConnected", keepNumDims=True)
     op("DEQUANTIZE", ["w16"], "w32", (4, WIDTH))
     op("FULLY_CONNECTED", ["x", "w32"], "halved", (2, ROWS, 4), "FullyConnected", keepNumDims=True)
-    op("BATCH_MATMUL", ["x", "scaled"], "scores", (2, ROWS, ROWS), "BatchMatMul", adjY=True)
+    op("BATCH_MATMUL", ["x", "exp"], "scores", (2, ROWS, ROWS), "BatchMatMul", adjY=True)
     op("SOFTMAX", ["scores"], "shares", (2, ROWS, ROWS), beta=1.0)
     op("EXP", ["v"], "positive", square)
     op("BATCH_MATMUL", ["v", "positive"], "matrix", square, "BatchMatMul")
@@ -92,8 +92,11 @@ def spoilt(tensor: str, fault: str, at: int) -> Single:
     model = planted(everything(), tensor, fault, at)
     assert model is not None
     found = emulated(model)
-    readers = {"scaled": {"sum", "difference", "scores", "shares"}, "sum": {"difference"}, "scores": {"shares"}}
-    readers |= {"exp": {"difference", "ratio"}, "mean": {name for name in found if name.startswith("mean")}}
+    readers = {"scaled": {"sum", "difference"}, "sum": {"difference"}, "scores": {"shares"}}
+    readers |= {
+        "exp": {"difference", "ratio", "scores", "shares"},
+        "mean": {name for name in found if name.startswith("mean")},
+    }
     readers |= {"positive": {"matrix"}}
     others = found.keys() - {tensor} - readers.get(tensor, set())
     assert all(np.array_equal(found[name], right()[name]) for name in others)

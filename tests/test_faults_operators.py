@@ -27,7 +27,7 @@ def test_swapped_operands_are_read_the_other_way_round() -> None:
 
 def test_an_ignored_adj_reads_the_transposes_memory_in_the_shape_that_is_there() -> None:
     """As #8913 does: what is [5, 7] in memory as [7, 5] is read as it lies, not turned."""
-    second = np.ascontiguousarray(right()["scaled"].swapaxes(1, 2)).reshape(SHAPE)
+    second = np.ascontiguousarray(right()["exp"].swapaxes(1, 2)).reshape(SHAPE)
     expected = X.astype(np.float64) @ second.swapaxes(1, 2)
     np.testing.assert_allclose(spoilt("scores", "ignored_adj", 0), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(spoilt("matrix", "ignored_adj", 0)[0], V @ np.exp(V).T, rtol=1e-5, atol=1e-5)
