@@ -13,6 +13,12 @@ from the input, over the faults that it can have, and over where they are plante
 
 A fault that moves the output by less than 0.03 (relative L2; twice what fp16 may) is drawn again: it fails no gate. A
 result is a line of FOLDER/faults.jsonl, so that an interrupted trial goes on.
+
+    python benchmarks/locate_faults.py FILE SOURCE FOLDER --packs PYTHON
+
+makes the repro pack of every fault that was found, and runs it with PYTHON, that of a new environment with
+ai-edge-litert and NumPy alone. The device of a planted fault is the right one and a model with the fault, so that is
+what is packed.
 """
 
 from __future__ import annotations
@@ -20,16 +26,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fidelity.arithmetic.profile import load_profile
+from fidelity.devices.discovery import Device as FoundDevice
 from fidelity.devices.discovery import resolve
 from fidelity.faults.plant import FAULTS, OPERATORS, OVERFLOW, RESULTS, planted
 from fidelity.gate.expecting import profile_for
@@ -37,16 +47,21 @@ from fidelity.gate.locating import tower_of
 from fidelity.locate import locate as locating
 from fidelity.locate import torch_nodes
 from fidelity.locate import trace as tracing
-from fidelity.locate.culprit import block_of
+from fidelity.locate.conversion import beside_pytorch
 from fidelity.locate.emulations import TRUTH, emulated, parsed
 from fidelity.locate.locate import Answer, Good, Where, locate
-from fidelity.locate.noise import error_of
+from fidelity.locate.noise import NOISE, NOISE_SINGLE, error_of
 from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
+from fidelity.locate.pack.piece import Blame, smallest
+from fidelity.locate.pack.write import Device, write_pack
+from fidelity.locate.pieces import Case
+from fidelity.locate.records import Errors, Located
 from fidelity.locate.reference import Reference
 from fidelity.locate.taps import tappable
+from fidelity.locate.wanted import wanted_values
 from fidelity.models.counter_random import uniform_integers
 from fidelity.models.subject import build_subject, truth
-from fidelity.predict.module_path import module_path
+from fidelity.predict.module_path import block_of, module_path
 from fidelity.rewrites.catalogue import chosen
 from fidelity.tflite.edit import cut
 from fidelity.tflite.graph import read_graph
@@ -150,6 +165,25 @@ class Trial:
         )
         return locate(graph, self.inputs, where, GOOD, reference, "astronaut"), graph
 
+    def blame(self, drawn: Drawn, row: dict[str, Any]) -> tuple[Blame, FoundDevice]:
+        """What the pack of a found fault is made of, and the device that it is for."""
+        gpu = drawn.place in ("gpu", "gpu-graph", "overflow")
+        right = self.gpu if gpu else self.cpu
+        profile = load_profile("mldrift-webgpu-lavapipe" if gpu else TRUTH)
+        graph, run, truth_of = self.graph, self.faulty(right, drawn), {}
+        operators = (int(row["culprit"].split()[1]),)
+        if drawn.place in ("overflow", "artefact"):
+            model = planted(bytes(graph.data), self.name(drawn), drawn.fault, drawn.at)
+            graph, run = parsed(model or b""), right
+        if drawn.place == "artefact":
+            beside, values = beside_pytorch(graph, self.inputs, self.reference)
+            known, tensor = beside.counterparts, graph.main.operators[operators[0]].outputs[0]
+            truth_of = {**values, **known.values}
+            truth_of |= wanted_values(graph, tensor, known, self.reference, self.inputs)
+        case = Case(graph, self.inputs, run, profile, NOISE if gpu else NOISE_SINGLE)
+        device = resolve("gpu" if gpu else "cpu")
+        return Blame(case, operators, row["kind"], truth_of), device
+
     def faulty(self, right: RunModel, drawn: Drawn) -> RunModel:
         """The device, with the fault in whatever it runs."""
         smallest = LARGEST_PIECE + 1 if drawn.place.endswith("-graph") else 1
@@ -195,6 +229,58 @@ def judged(trial: Trial, drawn: Drawn) -> dict[str, Any]:
     }
 
 
+def packs(trial: Trial, rows: list[dict[str, Any]], folder: Path, python: Path) -> None:
+    """A pack for every row, replayed; how large they are and how many fail again."""
+    sizes: Counter[Any] = Counter()
+    for row in sorted(rows, key=lambda each: each["number"]):
+        drawn = Drawn(row["number"], row["place"], row["tensor"], row["fault"], row["at"])
+        target = folder / "packs" / str(drawn.number)
+        shutil.rmtree(target, ignore_errors=True)
+        size, code = packed(trial, drawn, row, target, python)
+        sizes[size, code] += 1
+        print(
+            f"{drawn.number:3} {drawn.place:9} {drawn.fault:18} {row['culprit']}: {size} operators, exit {code}",
+            flush=True,
+        )
+    print("operators in the piece, exit code of run.py: how many", dict(sizes))
+    print(
+        f"{sum(n for (size, code), n in sizes.items() if size <= LARGEST_PIECE and code == 1)} fail again in at most "
+        f"{LARGEST_PIECE} operators"
+    )
+
+
+def packed(trial: Trial, drawn: Drawn, row: dict[str, Any], target: Path, python: Path) -> tuple[int, int]:
+    """The operators in one pack, and what its program ends with; 0 and -1 where there is none."""
+    blame, device = trial.blame(drawn, row)
+    piece = smallest(blame)
+    if piece is None:
+        return 0, -1
+    spoilt = planted(piece.model, trial.name(drawn), drawn.fault, drawn.at) if blame.case.graph is trial.graph else None
+    piece = replace(piece, model=spoilt or piece.model)
+    errors = Errors(actual=0.0, expected=0.0, cpu=0.0)
+    located = Located(
+        input="astronaut",
+        device=device.info.name,
+        kind=blame.kind,
+        culprit=None,
+        evidence=tuple(row["evidence"]),
+        cure="",
+        errors=errors,
+        trace=None,
+        device_runs=0,
+    )
+    accelerator = "cpu" if device.job_device == "cpu" else "gpu"
+    words = Device(
+        name=device.info.name, driver=device.info.driver, accelerator=accelerator, precision="default", versions={}
+    )
+    write_pack(target, piece, blame.case.graph, located, words)
+    command = [str(python), str(target / "run.py")]
+    ran = subprocess.run(
+        command, env={**os.environ, **device.environment}, capture_output=True, timeout=300, check=False
+    )
+    return len(piece.operators), ran.returncode
+
+
 def planted_alone(trial: Trial, drawn: Drawn) -> bool:
     """Whether the operator has the fault when it is cut out: what was read from elsewhere in the graph is not there."""
     piece = cut(trial.graph, [trial.graph.main.producers[drawn.tensor].index])
@@ -212,6 +298,7 @@ def main() -> None:
     parser.add_argument(
         "--alone", action="store_true", help="compute everything anew for each fault, as one search does"
     )
+    parser.add_argument("--packs", type=Path, default=None, help="the python of a new environment")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     lines = options.folder / "faults.jsonl"
@@ -219,6 +306,9 @@ def main() -> None:
     if not options.alone:
         remember(options.file)
     trial = Trial(options.file, options.source)
+    if options.packs:
+        packs(trial, list(done.values()), options.folder, options.packs)
+        return
     places = options.only.split(",") if options.only else [place for place, _ in SHARES]
     for drawn in trial.draw(options.count):
         if drawn.number in done or drawn.place not in places:

@@ -17,8 +17,8 @@ import numpy as np
 
 from fidelity.errors import EnvironmentMissing
 from fidelity.locate.on_device import Array, Arrays
+from fidelity.locate.pack.piece import Piece
 from fidelity.locate.records import Kind, Located
-from fidelity.locate.repro.piece import Piece
 from fidelity.record import Figure, Record
 from fidelity.tflite.fingerprint import file_sha256
 from fidelity.tflite.structure import Graph
@@ -132,12 +132,12 @@ def _npy(array: Array) -> bytes:
 
 
 def _program() -> bytes:
-    return resources.files("fidelity.locate.repro").joinpath(PROGRAM).read_bytes()
+    return resources.files("fidelity.locate.pack").joinpath(PROGRAM).read_bytes()
 
 
 def _readme(record: Repro, located: Located) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fidelity.locate.repro", "."),
+        loader=jinja2.PackageLoader("fidelity.locate.pack", "."),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - Markdown; what is untrusted stands in code spans without back-ticks
         trim_blocks=True,
