@@ -21,6 +21,8 @@ NEEDS_TORCH = {
     "fidelity.arithmetic.torch.run",
     "fidelity.arithmetic.torch.sweep",
     "fidelity.arithmetic.torch.tensors",
+    "fidelity.faults.modules",
+    "fidelity.faults.rewrites",
     "fidelity.models.massive",
     "fidelity.models.seeded",
     "fidelity.models.tower",
@@ -37,6 +39,7 @@ NEEDS_TORCH = {
     "fidelity.rewrites.side_by_side",
     "fidelity.rewrites.split_qkv",
     "fidelity.rewrites.weights_map",
+    "fidelity.selftest.modules",
     "fidelity.tflite.export_program",
 }
 HIDE = f"""

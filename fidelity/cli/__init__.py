@@ -18,6 +18,7 @@ from fidelity.cli.prove import prove
 from fidelity.cli.report import report
 from fidelity.cli.reveal import reveal
 from fidelity.cli.run import run
+from fidelity.cli.selftest import selftest
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (doctor, prove, convert, audit, predict, run, compare, locate, gate, report, bench, reveal):
+for verb in (doctor, prove, convert, audit, predict, run, compare, locate, gate, report, selftest, bench, reveal):
     app.command()(verb)
 app.add_typer(golden, name="golden")
 app.add_typer(android, name="android")
