@@ -23,7 +23,7 @@ from fidelity.tflite.emulation.emulate import Emulator
 Single = NDArray[np.float32]
 ROWS, WIDTH = 5, 7
 SHAPE = (2, ROWS, WIDTH)
-DRAWN = (0, 3, 38, 2**31 - 1)
+DRAWN = (0, 38, 2**31 - 1)
 
 
 def drawn(*shape: int, seed: int) -> Single:
@@ -130,7 +130,7 @@ BECOMES: dict[str, Callable[[Single, int], Single]] = {
 
 
 @pytest.mark.parametrize("at", DRAWN)
-@pytest.mark.parametrize("tensor", ["sum", "dense", "scores", "matrix"])
+@pytest.mark.parametrize("tensor", ["sum", "dense", "matrix"])
 @pytest.mark.parametrize("fault", BECOMES)
 def test_a_result_becomes_what_the_fault_says(fault: str, tensor: str, at: int) -> None:
     np.testing.assert_array_equal(spoilt(tensor, fault, at), BECOMES[fault](right()[tensor], at))

@@ -193,7 +193,7 @@ def searched(folder: Path, inputs: dict[str, np.ndarray]) -> object:
     return locate_worst(asked, inputs, None, Cache(folder / "cache"), lambda _: None).located
 
 
-@pytest.mark.parametrize("done", range(1, 7))
+@pytest.mark.parametrize("done", [1, 2, 4, 6])
 def test_a_search_goes_on_where_its_device_was_lost(executor: Executor, tmp_path: Path, done: int) -> None:
     """Two inputs, a fault: whole, whole, traced, alone, and alone in two other precisions; lost before any of them."""
     inputs = {"one": X, "two": X * np.float32(0.5)}
