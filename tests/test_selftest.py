@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from fidelity.arithmetic.profile import load_profile
 from fidelity.cache import Cache
 from fidelity.cli.selftest import exit_code, selftest_lines
 from fidelity.compare.policy import load_policy
@@ -21,8 +22,10 @@ from fidelity.devices.discovery import Device, DeviceInfo
 from fidelity.devices.job import Job, JobInput, JobResult, Precision, RunOutput
 from fidelity.errors import BadInput
 from fidelity.faults.outputs import OUTPUTS
-from fidelity.faults.plant import FAULTS
+from fidelity.faults.plant import FAULTS, planted
+from fidelity.faults.swapped import planted_anywhere
 from fidelity.gate.execution import Execution
+from fidelity.locate.emulations import emulated, parsed
 from fidelity.selftest.catalogue import PLACES, chosen_faults, faults_of, unplanted
 from fidelity.selftest.graphs import plant
 from fidelity.selftest.outputs import GPU_ALONE, output_row
@@ -33,6 +36,7 @@ from fidelity.tflite.manifest import Provenance, write_manifest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_compare_cases import FULL, NAMES, PHOTOGRAPHS, references, with_noise
+from test_tflite_builder import GraphBuilder, schema
 from tiny_models import resident
 
 ISSUE = (
@@ -222,6 +226,25 @@ def test_a_fault_that_is_no_number_is_caught_by_its_name(fault: str, code: str, 
 def test_a_fault_that_has_no_effect_anywhere_is_an_error(specimen: Specimen, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the fault wrong_softmax_axis has no effect at any operator"):
         plant(specimen, "wrong_softmax_axis", 0, tmp_path)
+
+
+def test_operands_are_swapped_where_one_is_broadcast() -> None:
+    graph = GraphBuilder()
+    for name, shape in (("x", (2, 3)), ("mean", (2, 1)), ("centred", (2, 3))):
+        graph.tensor(name, shape)
+    graph.constant("axis", np.array([1], np.int32), dtype="int32")
+    options = schema.ReducerOptionsT()
+    options.keepDims = True
+    graph.op("MEAN", ["x", "axis"], "mean", options)
+    graph.op("SUB", ["x", "mean"], "centred", schema.SubOptionsT())
+    model = graph.build(["x"], ["centred"])
+    assert planted(model, "centred", "swapped_operands", 0) is None
+    assert planted_anywhere(model, "mean", "swapped_operands", 0) is None
+    swapped = planted_anywhere(model, "centred", "swapped_operands", 0)
+    assert swapped is not None
+    x = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]], np.float32)
+    found = emulated(parsed(swapped), (), {"x": x}, load_profile("ieee-fp32")).outputs["centred"]
+    np.testing.assert_allclose(found, x.mean(axis=1, keepdims=True) - x, rtol=1e-6)
 
 
 def test_the_same_seed_plants_the_same_fault(specimen: Specimen, tmp_path: Path) -> None:

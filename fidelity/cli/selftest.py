@@ -54,15 +54,20 @@ def exit_code(report: SelftestReport) -> int:
 def selftest_lines(report: SelftestReport, verbose: bool = False) -> list[str]:
     """A line a fault, what was left out, the clean runs by device, the verdict."""
     lines = [_HEAD] if report.faults else []
-    lines += [fault_line(row) for row in report.faults]
+    for row in report.faults:
+        lines.append(fault_line(row))
+        if verbose and len(row.seen) > 1:
+            lines.append(f"{'':19}all: {', '.join(dict.fromkeys(each.metric or each.check for each in row.seen))}")
     if verbose:
         lines += [
             f"not planted: {u.fault} in the {u.place}{f' on {u.device}' if u.device else ''}: {u.reason}"
             for u in report.unplanted
         ]
     lines += [_clean_line(device, report) for device in dict.fromkeys(row.device for row in report.clean)]
-    for row in report.false_alarms:
-        lines.append(f"FALSE ALARM: seed {row.seed} on {row.device}: {row.why[0] if row.why else 'no reason given'}")
+    lines += [
+        f"FALSE ALARM: seed {alarm.seed} on {alarm.device}: {alarm.why[0] if alarm.why else 'no reason given'}"
+        for alarm in report.false_alarms
+    ]
     lines += [f"MISSED: {row.fault} in the {row.place}, {row.site}, on {row.device}" for row in report.missed]
     lines += [f"NOT TESTED: {device}: {reason}" for device, reason in report.not_tested.items()]
     caught, located = [r for r in report.faults if r.caught], [r for r in report.faults if r.located]

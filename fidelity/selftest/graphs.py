@@ -11,7 +11,8 @@ import numpy as np
 from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import on_cpu
 from fidelity.errors import BadInput
-from fidelity.faults.plant import OVERFLOW, planted
+from fidelity.faults.plant import OVERFLOW
+from fidelity.faults.swapped import planted_anywhere
 from fidelity.gate.execution import Execution
 from fidelity.locate.emulations import TRUTH, emulated, parsed
 from fidelity.locate.noise import error_of
@@ -53,7 +54,7 @@ def plant(specimen: Specimen, fault: str, seed: int, folder: Path) -> PlantedGra
     profile = load_profile(IN_FP16 if fault in OVERFLOW else TRUTH)
     for tensor, at in _draws(tappable(graph), fault, seed):
         site = graph.main.tensors[tensor].name
-        model = planted(artefact, site, fault, at)
+        model = planted_anywhere(artefact, site, fault, at)
         if model is None or model == artefact:
             continue
         if fault not in WEIGHTS_ALONE:

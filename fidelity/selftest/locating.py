@@ -8,7 +8,7 @@ from fidelity.compare.policy import Policy
 from fidelity.compare.run_facts import Family, RunKind
 from fidelity.devices.discovery import on_cpu, resolve
 from fidelity.devices.job import PrecisionHad
-from fidelity.faults.plant import planted
+from fidelity.faults.swapped import planted_anywhere
 from fidelity.gate.expecting import profile_for
 from fidelity.locate.locate import Answer, Good, Where, locate
 from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
@@ -35,7 +35,7 @@ def in_device(rig: Rig, specimen: Specimen, fault: Fault, spec: str) -> Localise
     site, name, at = fault
 
     def faulty(model: bytes, inputs: Arrays) -> Ran:
-        spoilt = planted(model, site, name, at)
+        spoilt = planted_anywhere(model, site, name, at)
         return right(model if spoilt is None else spoilt, inputs)
 
     return _localised(_answer(rig, specimen, specimen.graph, spec, faulty, beside=False), specimen.graph, site)

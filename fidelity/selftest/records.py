@@ -49,10 +49,11 @@ class FaultRow(Record):
 
     @property
     def first(self) -> Seen | None:
-        """The finding that the table shows: the first that fails, one whose metric could not be measured last."""
+        """The finding that the table shows: one that has a name of its own, else relative L2, else the first."""
         failed = [each for each in self.seen if each.severity == "fail"]
-        told = [each for each in failed if each.metric is None or each.worst is not None]
-        return next(iter([*told, *failed, *self.seen]), None)
+        named = [each for each in failed if each.check not in ("outside_limit", "undefined_metric")]
+        far = [each for each in failed if each.metric == "relative_l2" and each.worst is not None]
+        return next(iter([*named, *far, *failed, *self.seen]), None)
 
 
 class CleanRow(Record):
