@@ -152,7 +152,6 @@ def damaged(job: Path, how: str) -> None:
         result.write_text(json.dumps(told))
 
 
-@pytest.mark.xfail(strict=True, reason="a kept result.json is not held against the job beside it")
 def test_a_kept_job_of_another_model_is_not_believed(executor: Executor, tmp_path: Path) -> None:
     """As where folders were exchanged: a result says which model and precision it is of."""
     run = on_device(PHONE, "default", tmp_path)

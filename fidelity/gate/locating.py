@@ -19,6 +19,7 @@ from fidelity.compare.policy import Policy
 from fidelity.compare.run_facts import Family, RunKind
 from fidelity.devices.discovery import Device, resolve
 from fidelity.devices.job import Precision, PrecisionHad
+from fidelity.errors import BadInput
 from fidelity.gate.expecting import profile_for
 from fidelity.gate.packing import with_pack
 from fidelity.locate.locate import Answer, Good, Where, locate
@@ -102,6 +103,7 @@ def _answered(
     interrupted, goes on where it was."""
     graph = read_graph(asked.artefact)
     ((taken, _),) = graph.signature().inputs
+    _check(graph, inputs, known)
     with _kept(asked, graph, inputs, cache) as jobs:
         where = _where(asked, jobs)
         errors = {}
@@ -115,6 +117,19 @@ def _answered(
         found = locate(graph, {taken: inputs[worst]}, where, _good(asked, graph), reference, worst, look=look)
         every = errors or {worst: found.located.errors.actual}
         yield replace(found, located=found.located.model_copy(update={"inputs": every}))
+
+
+def _check(graph: Graph, inputs: Mapping[str, Single], known: Known | None) -> None:
+    """Raises BadInput for an input that the reference has nothing of, or an output of another shape than the file's."""
+    if known is None:
+        return
+    missing = sorted(set(inputs) - set(known.outputs))
+    if missing:
+        raise BadInput(f"input {missing[0]!r}: {known.name} has no reference for it")
+    for name, index in graph.signature().outputs:
+        shape, other = graph.main.tensors[index].shape, known.outputs[next(iter(inputs))].shape
+        if shape != other:
+            raise BadInput(f"{graph.path}: output {name!r} is {list(shape)}, {known.name} has {list(other)}")
 
 
 def tower_of(subject: Subject, rewrites: tuple[Rewrite, ...]) -> nn.Module:

@@ -13,7 +13,7 @@ from fidelity.locate.emulations import STAND_IN, STAND_IN_SINGLE, TRUTH, emulate
 from fidelity.locate.noise import NOISE, NOISE_SINGLE, error_of, worse
 from fidelity.locate.on_device import Array, Arrays, Ran, RunModel
 from fidelity.locate.overflowing import overflow_of
-from fidelity.locate.pieces import Case, alone, by_prefixes, confirmed
+from fidelity.locate.pieces import Case, alone, by_prefixes, confirmed, explained
 from fidelity.locate.records import Errors, Kind, Located, Overflow, Trace, Traced
 from fidelity.locate.reference import Reference
 from fidelity.locate.trace import Seen, trace
@@ -111,6 +111,9 @@ class _Search:
         row, lying = confirmed(self.case, seen.trace)
         if row is None and (seen.trace.changed or lying):
             row = by_prefixes(self.case, seen.trace)
+        if row is not None and not seen.trace.changed and explained(self.case, row, seen.actual):
+            told = [*told, f"{row.place} is the first that is off, and its own inputs explain it: many small errors"]
+            row = None
         if row is None:
             return self._answer("unlocated", *self._why_not(seen.trace), *lying, *told, found=seen.trace)
         self.case = replace(self.case, known=seen.expected)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.devices.believing import RESULT, load_outputs
+from fidelity.devices.believing import JOB, RESULT, load_outputs
 from fidelity.devices.discovery import Device
-from fidelity.devices.job import JobResult, Precision
+from fidelity.devices.job import Job, JobResult, Precision
 from fidelity.devices.prepare import prepare_job
 from fidelity.devices.run import run_job
-from fidelity.errors import EnvironmentMissing
+from fidelity.errors import BadInput, EnvironmentMissing
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -51,8 +51,8 @@ def on_device(
 
     def run(model: bytes, inputs: Arrays) -> Ran:
         name = f"{device.job_device.replace(':', '-')}-{precision}-{_digest(model, inputs)}"
-        if jobs is not None and (kept := _kept(jobs / name, model)) is not None:
-            return _ran(jobs / name, kept)
+        if jobs is not None and (kept := _kept(jobs / name, model, inputs, precision)) is not None:
+            return kept
         with tempfile.TemporaryDirectory(prefix=".locate-", dir=jobs) as scratch:
             path, job = Path(scratch) / "model.tflite", Path(scratch) / "job"
             path.write_bytes(model)
@@ -76,14 +76,21 @@ def on_device(
     return run
 
 
-def _kept(job: Path, model: bytes) -> JobResult | None:
-    """The result of a job that ended well before, if it is this model's; else its folder is removed."""
-    if not job.is_dir():
+def _kept(folder: Path, model: bytes, inputs: Arrays, precision: Precision) -> Ran | None:
+    """What a job of this model, input and precision gave before; one that does not hold is removed."""
+    if not folder.is_dir():
         return None
-    result = JobResult.read(job / RESULT)
-    if result.status == "ok" and result.model_sha256 == hashlib.sha256(model).hexdigest():
-        return result
-    shutil.rmtree(job)
+    try:
+        job, result = Job.read(folder / JOB), JobResult.read(folder / RESULT)
+        (stored,) = job.inputs
+        given = {name: _sha256(np.ascontiguousarray(array).tobytes()) for name, array in inputs.items()}
+        held = {name: tensor.sha256 for name, tensor in stored.tensors.items()}
+        models = {job.model_sha256, result.model_sha256, _sha256(model)}
+        if result.status == "ok" and held == given and len(models) == 1 and job.precision == precision:
+            return _ran(folder, result)
+    except (BadInput, ValueError, KeyError):
+        pass  # half a job, or one that something has changed
+    shutil.rmtree(folder)
     return None
 
 
@@ -92,6 +99,10 @@ def _ran(job: Path, result: JobResult) -> Ran:
         return Ran({}, False, f"{result.status}: {result.error}", result)
     resident = result.device == "cpu" or (result.residency is not None and result.residency.full)
     return Ran(load_outputs(job, result)[_INPUT], resident, None, result)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _digest(model: bytes, inputs: Arrays) -> str:

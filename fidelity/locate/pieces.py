@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fidelity.arithmetic.profile import Profile, load_profile
 from fidelity.locate.culprit import culprit, felt, first_wrong
 from fidelity.locate.emulations import TRUTH, emulated_piece, emulated_tensor, parsed
@@ -55,6 +57,25 @@ def confirmed(case: Case, found: Trace) -> tuple[Traced | None, tuple[str, ...]]
             return row, tuple(lying.values())
         lying[row.tensor] = f"{row.place}: wrong as a further output, right as the only one: the tap lies"
     return None, tuple(lying.values())
+
+
+def explained(case: Case, row: Traced, actual: Mapping[int, Array]) -> bool:
+    """Whether the device's own inputs explain its result: then many small errors before it do, and not this operator.
+
+    `actual` are the tensors that the device showed. Twice the noise is no error here: what was shown is rounded on its
+    way in, and the result once more. Not known, so not explained, where one of the inputs was not shown.
+    """
+    piece = with_static(case.graph, row.members)
+    inputs, _ = borders(case.graph.main, piece)
+    entered = {index: case.inputs[name] for name, index in case.graph.signature().inputs}
+    shown = {**entered, **actual}
+    if any(index not in shown or not np.isfinite(shown[index]).all() for index in inputs):
+        return False
+    graph = parsed(cut(case.graph, piece))
+    name = f"{TAP}{row.tensor}"
+    given = {f"{TAP}{index}": shown[index] for index in inputs}
+    found = emulated_piece(graph, given, case.profile)
+    return name in found and error_of(actual[row.tensor], found[name]) <= 2 * case.noise
 
 
 def by_prefixes(case: Case, found: Trace) -> Traced | None:

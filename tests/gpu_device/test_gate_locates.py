@@ -1,4 +1,4 @@
-"""The published failure, made again: the gate names the LayerNorm whose squares overflow, packs it, and the cure passes.
+"""The published failure, made again: the gate names the LayerNorm whose squares overflow, packs it, and is cured.
 
 Massive activations of 900 after block 0, the LayerNorms as PyTorch has them: the software GPU takes every node, and
 its embeddings have nothing to do with the image. With safe_layernorm the same weights pass.

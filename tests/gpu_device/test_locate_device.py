@@ -11,13 +11,17 @@ import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from test_locate import ROWS, WIDTH, X, graph_of, network
+from test_locate import GOOD, ROWS, WIDTH, X, graph_of, network
 
 from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import Device, resolve
-from fidelity.locate.locate import locate
-from fidelity.locate.taps import Arrays, Ran, RunModel, on_device, tappable
+from fidelity.locate.emulations import TRUTH
+from fidelity.locate.locate import Where, locate
+from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
+from fidelity.locate.records import Located
+from fidelity.locate.taps import tappable
 from fidelity.locate.trace import trace
+from fidelity.tflite.structure import Graph
 
 pytestmark = pytest.mark.gpu_device
 MEASURED = "llvmpipe Mesa 25."  # the driver that a profile is shipped for
@@ -44,10 +48,15 @@ def other_constant(model: bytes, name: str) -> bytes:
     return bytes(builder.Output())
 
 
+def located(graph: Graph, run: RunModel) -> Located:
+    where = Where("the GPU", run, on_device(resolve("cpu")), profile_of=lambda _: load_profile(PROFILE))
+    return locate(graph, {"x": X}, where, GOOD, name="noise").located
+
+
 def test_every_tap_has_the_bits_that_the_arithmetic_gives(run: RunModel, tmp_path: Path) -> None:
     graph, profile = graph_of(network(), tmp_path), load_profile(PROFILE)
     final = run(bytes(graph.data), {"x": X}).outputs
-    found = trace(graph, {"x": X}, run, final, profile)
+    found = trace(graph, {"x": X}, run, final, profile, load_profile(TRUTH), {}, stands_in=False).trace
     assert (found.changed, found.refused, found.runs) == (False, {}, 1)
     assert [row.tensor for row in found.operators] == list(tappable(graph, profile))
     assert len(found.operators) > 12
@@ -55,13 +64,7 @@ def test_every_tap_has_the_bits_that_the_arithmetic_gives(run: RunModel, tmp_pat
 
 
 def test_a_right_device_is_as_expected(run: RunModel, tmp_path: Path) -> None:
-    found = locate(
-        graph_of(network(), tmp_path),
-        {"x": X},
-        run,
-        on_device(resolve("cpu")),
-        profile_of=lambda _: load_profile(PROFILE),
-    )
+    found = located(graph_of(network(), tmp_path), run)
     assert (found.kind, found.culprit, found.device_runs) == ("expected", None, 1)
 
 
@@ -72,7 +75,7 @@ def test_a_planted_fault_is_found_by_name(run: RunModel, tmp_path: Path, constan
     def faulty(model: bytes, inputs: Arrays) -> Ran:
         return run(other_constant(model, constant), inputs)
 
-    found = locate(graph, {"x": X}, faulty, on_device(resolve("cpu")), profile_of=lambda _: load_profile(PROFILE))
+    found = located(graph, faulty)
     assert found.kind == "kernel"
     assert found.culprit is not None
     assert graph.main.tensors[found.culprit.tensor].name == tensor
@@ -83,7 +86,7 @@ def test_a_planted_fault_is_found_by_name(run: RunModel, tmp_path: Path, constan
 def test_a_bug_of_this_very_delegate_is_located(run: RunModel, tmp_path: Path) -> None:
     """LiteRT 2.3.0 multiplies every row by the first row of a constant that has one for each."""
     graph = graph_of(network(scale=(ROWS, WIDTH)), tmp_path)
-    found = locate(graph, {"x": X}, run, on_device(resolve("cpu")), profile_of=lambda _: load_profile(PROFILE))
+    found = located(graph, run)
     assert found.kind == "kernel"
     assert found.culprit is not None
     assert graph.main.tensors[found.culprit.tensor].name == "scaled0"
