@@ -52,11 +52,11 @@ from fidelity.locate.emulations import TRUTH, emulated, parsed
 from fidelity.locate.locate import Answer, Good, Where, locate
 from fidelity.locate.noise import NOISE, NOISE_SINGLE, error_of
 from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
-from fidelity.locate.pack.piece import Blame, smallest
-from fidelity.locate.pack.write import Device, write_pack
 from fidelity.locate.pieces import Case
 from fidelity.locate.records import Errors, Located
 from fidelity.locate.reference import Reference
+from fidelity.locate.repro.piece import Blame, smallest
+from fidelity.locate.repro.write import Device, write_pack
 from fidelity.locate.taps import tappable
 from fidelity.locate.wanted import wanted_values
 from fidelity.models.counter_random import uniform_integers

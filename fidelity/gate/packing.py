@@ -8,9 +8,9 @@ from fidelity.devices.discovery import Device as FoundDevice
 from fidelity.devices.discovery import resolve
 from fidelity.devices.job import Precision
 from fidelity.locate.locate import Answer
-from fidelity.locate.pack.piece import Blame, smallest
-from fidelity.locate.pack.write import Device, write_pack
 from fidelity.locate.records import Located
+from fidelity.locate.repro.piece import Blame, smallest
+from fidelity.locate.repro.write import Device, write_pack
 
 
 def with_pack(answer: Answer, device: FoundDevice, precision: Precision, folder: Path, name: str) -> Located:
