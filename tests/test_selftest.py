@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +18,7 @@ import pytest
 from fidelity.arithmetic.profile import load_profile
 from fidelity.cache import Cache
 from fidelity.cli.selftest import exit_code, selftest_lines
-from fidelity.compare.policy import load_policy
+from fidelity.compare.policy import Limit, load_policy
 from fidelity.devices.discovery import Device, DeviceInfo
 from fidelity.devices.job import Job, JobInput, JobResult, Precision, RunOutput
 from fidelity.errors import BadInput
@@ -196,6 +197,16 @@ def test_each_fault_of_the_output_is_caught(fault: str, spec: str, rig: Rig, spe
     row = output_row(rig, specimen, fault, 0, spec, right, None)
     assert row.caught
     assert row.verdict == ("suspicious" if fault == "cpu_bits" else "fail"), row.seen
+
+
+def test_a_judge_that_sees_correlation_alone_misses_the_scale(rig: Rig, specimen: Specimen) -> None:
+    """What is caught is the policy's doing: the selftest of a policy that is blind says so."""
+    limits = {"correlation": Limit(at_least=0.999)}
+    runs = tuple(run.model_copy(update={"limits": limits}) for run in rig.policy.runs)
+    blind = replace(rig, policy=rig.policy.model_copy(update={"runs": runs, "every_run": {}}))
+    row = output_row(blind, specimen, "wrong_scale", 0, "cpu", returned("cpu", blind, specimen), None)
+    assert (row.caught, row.verdict) == (False, "pass")
+    assert exit_code(report((CAUGHT, row), (CLEAN,))) == 1
 
 
 CODES = {
