@@ -15,6 +15,9 @@ what comes back from it."""
 
 Verdict = Literal["fail", "suspicious", "pass"]
 
+_FIGURES = ("outside_limit", "undefined_metric", "as_expected")
+"""Findings that say no more than a figure does: the last that the arithmetic explains it, which it must for a file."""
+
 
 class Seen(Record):
     """One thing that speaks against what was judged: a finding of the gate, or a failure of the proof."""
@@ -51,7 +54,7 @@ class FaultRow(Record):
     def first(self) -> Seen | None:
         """The finding that the table shows: one that has a name of its own, else relative L2, else the first."""
         failed = [each for each in self.seen if each.severity == "fail"]
-        named = [each for each in failed if each.check not in ("outside_limit", "undefined_metric")]
+        named = [each for each in failed if each.check not in _FIGURES]
         far = [each for each in failed if each.metric == "relative_l2" and each.worst is not None]
         return next(iter([*named, *far, *failed, *self.seen]), None)
 
