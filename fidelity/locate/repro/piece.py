@@ -131,35 +131,38 @@ def _candidates(blame: Blame) -> Iterator[_Candidate]:
     """Pieces, the graph up to the last operator that is to blame, the whole graph: cut as each is asked for."""
     case, main = blame.case, blame.case.graph.main
     seen: set[tuple[int, ...]] = set()
+    right: dict[int, Array] = {}
     for pieces in (small_pieces(case.graph, blame.operators), large_pieces(case.graph, blame.operators)):
         for operators in (with_static(case.graph, each) for each in pieces):
             if operators not in seen:
                 seen.add(operators)
                 inputs, outputs = borders(main, operators)
                 tensors = {f"{TAP}{index}": index for index in (*inputs, *outputs)}
-                yield _Candidate("piece", cut(case.graph, operators), operators, tensors, _inputs(blame, inputs))
+                right |= _inputs(blame, [index for index in inputs if index not in right])
+                given = {f"{TAP}{index}": right[index] for index in inputs}
+                yield _Candidate("piece", cut(case.graph, operators), operators, tensors, given)
     signature = case.graph.signature()
     last = main.operators[blame.operators[-1]].outputs[0]
     upto = tuple(sorted(needed(main, [last])))
     if len(upto) < len(main.operators):
         model = prefix(case.graph, last)
         names = {name for name, _ in parsed(model).signature().inputs}
-        given = {name: array for name, array in case.inputs.items() if name in names}
         tensors = {**{name: index for name, index in signature.inputs if name in names}, f"{TAP}{last}": last}
+        given = {name: array for name, array in case.inputs.items() if name in names}
         yield _Candidate("prefix", model, upto, tensors, given)
     every = tuple(range(len(main.operators)))
     tensors = {**dict(signature.inputs), **dict(signature.outputs)}
     yield _Candidate("graph", bytes(case.graph.data), every, tensors, dict(case.inputs))
 
 
-def _inputs(blame: Blame, tensors: Sequence[int]) -> Arrays:
-    """Right inputs: what PyTorch has where the conversion is to blame, else what the arithmetic must give."""
-    if blame.kind != "converter":
-        return right_inputs(blame.case, tensors)
-    dtypes = {index: blame.case.graph.main.tensors[index].dtype for index in tensors}
-    known = {index: blame.truth[index].astype(dtypes[index]) for index in tensors if index in blame.truth}
+def _inputs(blame: Blame, tensors: Sequence[int]) -> dict[int, Array]:
+    """Right values: what PyTorch has where the conversion is to blame, else what the arithmetic must give."""
+    known: dict[int, Array] = {}
+    if blame.kind == "converter":
+        dtypes = {index: blame.case.graph.main.tensors[index].dtype for index in tensors}
+        known = {index: blame.truth[index].astype(dtypes[index]) for index in tensors if index in blame.truth}
     rest = right_inputs(blame.case, [index for index in tensors if index not in known])
-    return {f"{TAP}{index}": known[index] if index in known else rest[f"{TAP}{index}"] for index in tensors}
+    return known | {int(name.removeprefix(TAP)): array for name, array in rest.items()}
 
 
 def _tried(blame: Blame, candidate: _Candidate) -> str | tuple[Arrays, Arrays, Arrays, dict[str, Off]]:
