@@ -235,13 +235,14 @@ def test_collapse_is_named_when_a_resident_graph_forgets_its_input() -> None:
 
 
 def test_a_finding_from_elsewhere_counts() -> None:
-    same = identical_to_cpu(PERFECT, PERFECT)
+    same = identical_to_cpu(PERFECT, PERFECT, "fp32")
     (finding,) = same
     assert (finding.code, finding.severity, finding.inputs) == ("identical_to_cpu", "suspicious", NAMES)
     judgement = judge(measured(PERFECT), facts(), POLICY, also=same)
     assert judgement.passed
     assert codes(judgement, "suspicious") == {"identical_to_cpu", "no_profile"}
-    failing = finding.model_copy(update={"severity": "fail"})
+    (failing,) = identical_to_cpu(PERFECT, PERFECT, "fp16")  # which fp16 does not give
+    assert failing.severity == "fail"
     assert not judge(measured(PERFECT), facts(), POLICY, also=(failing,)).passed
 
 
@@ -249,14 +250,14 @@ def test_identical_means_every_bit_of_every_output_of_an_input() -> None:
     gpu = as_run(references())
     for name in NAMES[1:]:
         gpu[name]["embedding"][0, 5] = np.nextafter(gpu[name]["embedding"][0, 5], np.float32(1))
-    (finding,) = identical_to_cpu(PERFECT, gpu)
+    (finding,) = identical_to_cpu(PERFECT, gpu, "fp32")
     assert finding.inputs == NAMES[:1]
     gpu[NAMES[0]]["embedding"] = gpu[NAMES[0]]["embedding"].astype(np.float64)
-    assert identical_to_cpu(PERFECT, gpu) == ()
+    assert identical_to_cpu(PERFECT, gpu, "fp32") == ()
     # equal as numbers, not as bits
     minus, plus = ({"a": {"o": np.array([zero], np.float32)}} for zero in (-0.0, 0.0))
-    assert identical_to_cpu(minus, plus) == ()
-    assert identical_to_cpu({}, {}) == identical_to_cpu({"a": {}}, {"a": {}}) == ()
+    assert identical_to_cpu(minus, plus, "fp16") == ()
+    assert identical_to_cpu({}, {}, "fp16") == identical_to_cpu({"a": {}}, {"a": {}}, "fp16") == ()
 
 
 def test_facts_are_read_from_job_and_result() -> None:

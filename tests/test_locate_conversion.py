@@ -13,11 +13,11 @@ from torch import nn
 from fidelity.faults.plant import FAULTS, planted
 from fidelity.locate import torch_nodes
 from fidelity.locate.conversion import beside_pytorch
+from fidelity.locate.counterparts import Node
 from fidelity.locate.emulations import parsed
 from fidelity.locate.noise import NOISE, error_of
 from fidelity.locate.on_device import Array
 from fidelity.locate.reference import Reference
-from fidelity.locate.torch_nodes import Node
 
 
 @pytest.fixture(scope="module")

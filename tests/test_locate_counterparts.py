@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fidelity.locate.counterparts import RIGHT, Counterparts, Matcher
+from fidelity.locate.counterparts import RIGHT, Counterparts, Matcher, Node
 from fidelity.locate.noise import NOISE
-from fidelity.locate.torch_nodes import Node
 
 Array = NDArray[np.generic]
 MINE = 7

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fidelity.locate.records import Located, Traced
 
 _FINE = ("right", "expected")
-_MASSIVE = 10.0
 LOCATED = "located.json"
 
 
@@ -132,7 +131,5 @@ def table(rows: Sequence[Traced]) -> list[str]:
 
 
 def _channels(row: Traced) -> str:
-    """The largest channels, where they are massive: ten times the next one that is shown."""
-    if len(row.magnitudes) < 2 or row.magnitudes[0] < _MASSIVE * row.magnitudes[-1]:
-        return ""
-    return f", channel {row.channels[0]} at {row.magnitudes[0]:.4g}"
+    """The largest channel and what it reaches: a massive one stands out from row to row."""
+    return f", channel {row.channels[0]} at {row.magnitudes[0]:.3g}" if row.channels else ""

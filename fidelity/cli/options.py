@@ -26,7 +26,8 @@ Images = Annotated[Path, typer.Option(help="Folder of photographs with a provena
 Inputs = Annotated[str | None, typer.Option(help="Only these inputs, by name: astronaut,black")]
 Device = Annotated[str, typer.Option(help="cpu, gpu, gpu:<adapter>, android:<serial> or android:<serial>/cpu")]
 Devices = Annotated[
-    list[str] | None, typer.Option("--device", help="cpu, gpu, gpu:<adapter>, android:<serial>[/cpu]; may be repeated")
+    list[str] | None,
+    typer.Option("--device", help="cpu, gpu, gpu:<adapter>, android:<serial> or android:<serial>/cpu; may be repeated"),
 ]
 Artefact = Annotated[Path, typer.Argument(help="A .tflite file.", metavar="FILE")]
 ArtefactDtype = Annotated[Literal["float32", "float16"], typer.Option("--weights-dtype")]

@@ -72,8 +72,8 @@ def selftest_lines(report: SelftestReport, verbose: bool = False) -> list[str]:
     lines += [f"NOT TESTED: {device}: {reason}" for device, reason in report.not_tested.items()]
     caught, located = [r for r in report.faults if r.caught], [r for r in report.faults if r.located]
     exact = sum(1 for row in located if row.located and row.located.exact)
-    suspicious = sum(1 for row in caught if row.verdict == "suspicious")
-    only = f", {suspicious} of them as suspicious alone" if suspicious else ""
+    suspicious = sum(1 for row in report.missed if row.verdict == "suspicious")
+    only = f", {suspicious} were suspicious alone" if suspicious else ""
     return [
         *lines,
         f"{'PASS' if report.passed else 'FAIL'}: {len(caught)} of {len(report.faults)} faults caught{only}; "

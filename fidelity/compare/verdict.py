@@ -17,7 +17,7 @@ from fidelity.compare.figure_findings import (
     limit_findings,
     note_findings,
 )
-from fidelity.compare.judgement import Finding, Judgement
+from fidelity.compare.judgement import Finding, Judgement, Severity
 from fidelity.compare.metrics import ERROR_RATIO
 from fidelity.compare.policy import Policy, fixed_limits
 from fidelity.compare.run_facts import RunFacts
@@ -28,6 +28,7 @@ from fidelity.compare.run_findings import (
     residency_findings,
     some,
 )
+from fidelity.devices.job import PrecisionHad
 
 
 def judge(
@@ -74,19 +75,21 @@ def judge(
     )
 
 
-def identical_to_cpu(cpu: Outputs, gpu: Outputs) -> tuple[Finding, ...]:
-    """A `suspicious` finding when some input's outputs are the same bits on the CPU and on the GPU.
+def identical_to_cpu(cpu: Outputs, gpu: Outputs, precision: PrecisionHad) -> tuple[Finding, ...]:
+    """A finding when some input's outputs are the same bits on the CPU and on the GPU: most likely the graph ran on
+    the CPU both times.
 
-    Two implementations that sum in different orders do not agree in every bit of an embedding, in
-    fp32 either: most likely the graph ran on the CPU both times. Inputs that only one side has are
-    left to `compare`.
+    It fails a run that had `precision` fp16, which does not give float32's bits. Two implementations in fp32 that sum
+    in different orders do not agree in every bit of an embedding either, but they may: that is `suspicious`. Inputs
+    that only one side has are left to `compare`.
     """
     shared = sorted(name for name in set(cpu) & set(gpu) if cpu[name] and set(cpu[name]) == set(gpu[name]))
     same = tuple(name for name in shared if all(same_bits(array, gpu[name][key]) for key, array in cpu[name].items()))
     if not same:
         return ()
     message = f"{len(same)} of {len(shared)} inputs gave the same bits on CPU and GPU: it probably fell back"
-    return (Finding(code="identical_to_cpu", severity="suspicious", message=message, inputs=same),)
+    severity: Severity = "fail" if precision == "fp16" else "suspicious"
+    return (Finding(code="identical_to_cpu", severity=severity, message=message, inputs=same),)
 
 
 def _coverage_findings(comparison: Comparison, facts: RunFacts) -> list[Finding]:

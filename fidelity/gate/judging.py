@@ -57,7 +57,7 @@ def judged(
     expectation = predicted.of(execution.outputs, truth.outputs, asked) if predicted is not None else None
     also: tuple[Finding, ...] = ()
     if not on_cpu(plan.device) and cpu is not None:
-        also = identical_to_cpu(cpu, execution.outputs)
+        also = identical_to_cpu(cpu, execution.outputs, execution.result.precision_had)
     facts = run_facts(execution.job, execution.result, plan.weights_dtype)
     return DeviceRun(
         label=plan.label,

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.locate.noise import NOISE
-from fidelity.locate.torch_nodes import Node
 
 Array = NDArray[Any]
 Double = NDArray[np.float64]
@@ -28,6 +27,19 @@ RIGHT = NOISE
 
 _LARGEST_RANK = 4
 _SAMPLE = 1024
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value: C-contiguous float64. `ancestors` are the nodes that it comes from, itself too, a bit each;
+    `live`: whether an input of the model is among them; `outputs`: which of the model's outputs it is."""
+
+    index: int
+    name: str
+    value: Double
+    ancestors: int
+    live: bool
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.locate.counterparts import Counterparts, Matcher
+from fidelity.locate.counterparts import Counterparts, Matcher, Node
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fidelity.locate.torch_nodes import Node
     from fidelity.tflite.structure import Graph, Tensor
 
 Array = NDArray[Any]

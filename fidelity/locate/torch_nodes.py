@@ -7,30 +7,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fidelity.locate.counterparts import Node
 from fidelity.tflite.export_program import NamedIO
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class Node:
-    """One value: C-contiguous float64. `ancestors` are the nodes that it comes from, itself too, a bit each;
-    `live`: whether an input of the model is among them; `outputs`: which of the model's outputs it is."""
-
-    index: int
-    name: str
-    value: NDArray[np.float64]
-    ancestors: int
-    live: bool
-    outputs: tuple[str, ...] = ()
 
 
 def visit_nodes(

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fidelity.locate.counterparts import Counterparts
+from fidelity.locate.counterparts import Counterparts, Node
 from fidelity.locate.groups import sources
 from fidelity.locate.on_device import Array
 from fidelity.tflite.structure import Graph
 
 if TYPE_CHECKING:
     from fidelity.locate.reference import Reference
-    from fidelity.locate.torch_nodes import Node
 
 _NEAR = 3
 """How many operators on from the culprit: as far as a repro pack's piece reaches."""

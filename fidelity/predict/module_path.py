@@ -27,7 +27,7 @@ def module_path(tensor: str) -> str | None:
 
 def block_of(module: str) -> str:
     """The outermost part of a module path: the block that it belongs to, as in `EvaBlock_2`."""
-    return module.split(" + ")[0].split(".")[0]
+    return module.split(" + ", maxsplit=1)[0].split(".", maxsplit=1)[0]
 
 
 def _path(name: str) -> str:

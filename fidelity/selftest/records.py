@@ -107,7 +107,7 @@ class SelftestReport(Record):
 def fault_row(
     fault: str, place: Place, device: str | None, site: str, seen: Sequence[Seen], located: Localised | None
 ) -> FaultRow:
-    """A row with its verdict: as bad as the worst that was seen."""
+    """A row with its verdict: as bad as the worst that was seen. What is suspicious alone passes a gate: not caught."""
     failed = any(each.severity == "fail" for each in seen)
     verdict: Verdict = "fail" if failed else "suspicious" if seen else "pass"
     return FaultRow(
@@ -115,7 +115,7 @@ def fault_row(
         place=place,
         device=device,
         site=site,
-        caught=bool(seen),
+        caught=failed,
         verdict=verdict,
         seen=tuple(seen),
         located=located,
