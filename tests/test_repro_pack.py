@@ -114,7 +114,7 @@ def test_a_kernel_is_its_operator_alone(tmp_path: Path, tensor: str) -> None:
     assert [graph.main.tensors[piece.tensors[name]].name for name in piece.actual] == [tensor]
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7])
 def test_what_is_right_alone_is_packed_with_its_neighbours(tmp_path: Path, count: int) -> None:
     graph = graph_of(network(), tmp_path)
     run = device(tmp_path, tensor="gelu2", spoil=shifted, when=at_least(count))
@@ -143,6 +143,33 @@ def test_a_group_is_tried_as_it_is_and_each_of_it_alone(tmp_path: Path) -> None:
     assert piece.operators == group
     assert seen == sorted(seen)  # smaller pieces first
     assert len(seen) <= 41
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_weights_come_along_with_the_bytes_that_the_file_has(tmp_path: Path, count: int) -> None:
+    """float16 weights are read through a DEQUANTIZE, which is in no piece but those that need it."""
+    builder, draw = GraphBuilder(), np.random.Generator(np.random.Philox(7))
+    builder.tensor("x", (4, 32))
+    stream = "x"
+    for layer in range(4):
+        builder.constant(f"half{layer}", draw.standard_normal((32, 32)) / 6, "float16")
+        for name, shape in (("w", (32, 32)), ("product", (4, 32)), ("gelu", (4, 32))):
+            builder.tensor(f"{name}{layer}", shape)
+        builder.op("DEQUANTIZE", [f"half{layer}"], f"w{layer}", schema.DequantizeOptionsT())
+        builder.op("FULLY_CONNECTED", [stream, f"w{layer}", ""], f"product{layer}", schema.FullyConnectedOptionsT())
+        builder.op("GELU", [f"product{layer}"], f"gelu{layer}", schema.GeluOptionsT())
+        stream = f"gelu{layer}"
+    graph = graph_of(builder.build(["x"], ["gelu3"]), tmp_path)
+    run = device(tmp_path, tensor="product1", spoil=halved, when=at_least(count))
+    piece = found(blame(graph, run, "product1"))
+    names = [graph.main.operators[op].name for op in piece.operators]
+    assert len(names) == count
+    assert names.count("DEQUANTIZE") == names.count("FULLY_CONNECTED")
+    cut_out = parsed(piece.model)
+    halves = [cut_out.constant(each).tobytes() for each in cut_out.main.tensors if each.dtype == "float16"]
+    kept = [each for each in graph.main.tensors if each.name == "half1"]
+    assert graph.constant(kept[0]).tobytes() in halves
+    assert set(piece.actual) == {f"tap_{graph.main.operators[piece.operators[-1]].outputs[0]}"}
 
 
 @pytest.mark.parametrize(

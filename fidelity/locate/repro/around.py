@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from fidelity.locate.groups import with_static
 from fidelity.tflite.structure import Graph
 
 SMALL = 3
@@ -21,7 +21,7 @@ def small_pieces(graph: Graph, blamed: Sequence[int]) -> Iterator[tuple[int, ...
 
     What reads a result comes before what makes an input: a delegate takes an operator into those that follow.
     """
-    last = blamed[-1]
+    last, live = blamed[-1], set(live_operators(graph))
     level: list[tuple[int, ...]] = [(op,) for op in reversed(blamed)]
     seen: set[tuple[int, ...]] = set()
     for size in range(1, SMALL + 1):
@@ -32,7 +32,7 @@ def small_pieces(graph: Graph, blamed: Sequence[int]) -> Iterator[tuple[int, ...
                 seen.add(piece)
                 yield piece
         grown = [piece for piece in level if last in piece]
-        level = [tuple(sorted({*piece, other})) for piece in grown for other in _neighbours(graph, piece)]
+        level = [tuple(sorted({*piece, o})) for piece in grown for o in _neighbours(graph, piece) if o in live]
 
 
 def large_pieces(graph: Graph, blamed: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -42,19 +42,41 @@ def large_pieces(graph: Graph, blamed: Sequence[int]) -> Iterator[tuple[int, ...
     """
     if len(blamed) > SMALL:
         yield tuple(blamed)
-    count = len(graph.main.operators)
+    live = live_operators(graph)
+    first, last = bisect_left(live, blamed[0]), bisect_left(live, blamed[-1])
     for width in WINDOWS:
-        low, high = max(0, blamed[0] - width // 2), min(count, blamed[-1] + width // 2 + 1)
-        if high - low < count:
-            yield tuple(range(low, high))
+        window = live[max(0, first - width // 2) : last + width // 2 + 1]
+        if len(window) < len(live):
+            yield tuple(sorted({*window, *blamed}))
+
+
+def without_an_end(
+    graph: Graph, operators: Sequence[int], blamed: Sequence[int], step: int
+) -> Iterator[tuple[int, ...]]:
+    """The piece without its last `step` operators, and without its first, where none of those is blamed."""
+    live = set(live_operators(graph))
+    order = tuple(op for op in operators if op in live)
+    for rest, off in ((order[:-step], order[-step:]), (order[step:], order[:step])):
+        if rest and not set(off) & set(blamed):
+            yield rest
+
+
+def live_operators(graph: Graph) -> tuple[int, ...]:
+    """The operators that compute something from an input, in order of execution.
+
+    The others make constants (a DEQUANTIZE of weights): they are in every piece that needs them anyway.
+    """
+    live, found = {index for _, index in graph.signature().inputs}, []
+    for op in graph.main.operators:
+        if not live.isdisjoint(op.inputs):
+            live |= set(op.outputs)
+            found.append(op.index)
+    return tuple(found)
 
 
 def _neighbours(graph: Graph, operators: Sequence[int]) -> list[int]:
-    """Operators that read what these write, then those that write what these read.
-
-    Not those that make constants (a DEQUANTIZE of weights): they are in every piece that needs them anyway.
-    """
-    main, with_constants = graph.main, set(with_static(graph, operators))
+    """Operators that read what these write, then those that write what these read."""
+    main = graph.main
     after = [each.index for op in operators for out in main.operators[op].outputs for each in main.consumers[out]]
     before = [
         main.producers[index].index
@@ -62,4 +84,4 @@ def _neighbours(graph: Graph, operators: Sequence[int]) -> list[int]:
         for index in main.operators[op].inputs
         if index in main.producers
     ]
-    return [each for each in dict.fromkeys([*after, *before]) if each not in with_constants]
+    return [each for each in dict.fromkeys([*after, *before]) if each not in operators]

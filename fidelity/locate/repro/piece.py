@@ -20,7 +20,7 @@ from fidelity.locate.noise import LIMIT, NOISE, error_of
 from fidelity.locate.on_device import Array, Arrays, Ran
 from fidelity.locate.pieces import Case, right_inputs
 from fidelity.locate.records import Kind
-from fidelity.locate.repro.around import large_pieces, small_pieces
+from fidelity.locate.repro.around import SMALL, large_pieces, live_operators, small_pieces, without_an_end
 from fidelity.tflite.edit import TAP, borders, cut, needed, prefix
 from fidelity.tflite.structure import Graph
 
@@ -101,46 +101,57 @@ class _Candidate:
     inputs: Arrays
 
 
+_Failure = tuple[Arrays, Arrays, Arrays, dict[str, Off]]
+"""Truth, expected, actual and how far off: of a candidate that fails."""
+
+
 def smallest(blame: Blame) -> Piece | None:
     """The smallest piece that fails as the whole does; None where not even the whole graph fails again.
 
     Raises BadInput for an operation that the emulator lacks, EnvironmentMissing where the device is lost.
     """
     tried: Counter[str] = Counter()
-    for candidate in _candidates(blame):
-        found = _tried(blame, candidate)
-        if not isinstance(found, str):
-            truth, expected, actual, off = found
-            return Piece(
-                candidate.model,
-                candidate.extent,
-                candidate.operators,
-                candidate.tensors,
-                candidate.inputs,
-                truth,
-                expected,
-                actual,
-                off,
-                tuple(f"{count} smaller piece{'s' if count > 1 else ''}: {why}" for why, count in tried.items()),
-            )
-        tried[found] += 1
+    right: dict[int, Array] = {}
+    for candidate in _candidates(blame, right):
+        failure = _tried(blame, candidate)
+        if not isinstance(failure, str):
+            found, arrays = _shrunk(blame, candidate, failure, right, tried)
+            told = (f"{count} smaller piece{'s' if count > 1 else ''}: {why}" for why, count in tried.items())
+            operators, tensors, inputs = found.operators, found.tensors, found.inputs
+            return Piece(found.model, found.extent, operators, tensors, inputs, *arrays, told=tuple(told))
+        tried[failure] += 1
     return None
 
 
-def _candidates(blame: Blame) -> Iterator[_Candidate]:
+def _shrunk(
+    blame: Blame, candidate: _Candidate, found: _Failure, right: dict[int, Array], tried: Counter[str]
+) -> tuple[_Candidate, _Failure]:
+    """A large piece without what it does not need at its ends: half of it, a quarter, down to one operator."""
+    graph = blame.case.graph
+    computing = len(set(live_operators(graph)) & set(candidate.operators))
+    step = computing // 2 if computing > SMALL and candidate.extent == "piece" else 0
+    while step:
+        for operators in without_an_end(graph, candidate.operators, blame.operators, step):
+            less = _cut(blame, with_static(graph, operators), right)
+            again = _tried(blame, less)
+            if not isinstance(again, str):
+                candidate, found = less, again
+                break
+            tried[again] += 1
+        else:
+            step //= 2
+    return candidate, found
+
+
+def _candidates(blame: Blame, right: dict[int, Array]) -> Iterator[_Candidate]:
     """Pieces, the graph up to the last operator that is to blame, the whole graph: cut as each is asked for."""
     case, main = blame.case, blame.case.graph.main
     seen: set[tuple[int, ...]] = set()
-    right: dict[int, Array] = {}
     for pieces in (small_pieces(case.graph, blame.operators), large_pieces(case.graph, blame.operators)):
         for operators in (with_static(case.graph, each) for each in pieces):
             if operators not in seen:
                 seen.add(operators)
-                inputs, outputs = borders(main, operators)
-                tensors = {f"{TAP}{index}": index for index in (*inputs, *outputs)}
-                right |= _inputs(blame, [index for index in inputs if index not in right])
-                given = {f"{TAP}{index}": right[index] for index in inputs}
-                yield _Candidate("piece", cut(case.graph, operators), operators, tensors, given)
+                yield _cut(blame, operators, right)
     signature = case.graph.signature()
     last = main.operators[blame.operators[-1]].outputs[0]
     upto = tuple(sorted(needed(main, [last])))
@@ -155,6 +166,16 @@ def _candidates(blame: Blame) -> Iterator[_Candidate]:
     yield _Candidate("graph", bytes(case.graph.data), every, tensors, dict(case.inputs))
 
 
+def _cut(blame: Blame, operators: tuple[int, ...], right: dict[int, Array]) -> _Candidate:
+    """These operators by themselves; `right` are the values that were computed before, and takes the new ones."""
+    graph = blame.case.graph
+    inputs, outputs = borders(graph.main, operators)
+    right |= _inputs(blame, [index for index in inputs if index not in right])
+    tensors = {f"{TAP}{index}": index for index in (*inputs, *outputs)}
+    given = {f"{TAP}{index}": right[index] for index in inputs}
+    return _Candidate("piece", cut(graph, operators), operators, tensors, given)
+
+
 def _inputs(blame: Blame, tensors: Sequence[int]) -> dict[int, Array]:
     """Right values: what PyTorch has where the conversion is to blame, else what the arithmetic must give."""
     known: dict[int, Array] = {}
@@ -165,7 +186,7 @@ def _inputs(blame: Blame, tensors: Sequence[int]) -> dict[int, Array]:
     return known | {int(name.removeprefix(TAP)): array for name, array in rest.items()}
 
 
-def _tried(blame: Blame, candidate: _Candidate) -> str | tuple[Arrays, Arrays, Arrays, dict[str, Off]]:
+def _tried(blame: Blame, candidate: _Candidate) -> str | _Failure:
     """Truth, expected, actual and how far off, if the device takes it and it fails; else why it is no repro."""
     case, graph = blame.case, parsed(candidate.model)
     if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in candidate.inputs.values()):
