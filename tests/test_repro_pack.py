@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from fidelity.locate.cures import CURES
 from fidelity.locate.emulations import emulated, parsed
 from fidelity.locate.noise import NOISE
 from fidelity.locate.on_device import Arrays, Ran, RunModel
-from fidelity.locate.pieces import Case
+from fidelity.locate.pieces import Case, right_inputs
 from fidelity.locate.records import Errors, Kind, Located
 from fidelity.locate.repro.piece import Blame, Piece, smallest
 from fidelity.locate.repro.write import Device, Repro, write_pack
@@ -189,6 +189,20 @@ def test_what_no_piece_shows_is_the_graph_up_to_it_or_all_of_it(
     assert f"{count} operators. On right inputs" in (folder / "README.md").read_text()
     assert "No smaller piece shows it" in (folder / "README.md").read_text()
     assert replay(folder)[0] == 0  # LiteRT's CPU has no such fault
+
+
+def test_a_right_value_is_computed_once_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a large graph each is the emulation of all that is before it."""
+    asked: list[int] = []
+
+    def right(case: Case, tensors: Sequence[int]) -> Arrays:
+        asked.extend(tensors)
+        return right_inputs(case, tensors)
+
+    monkeypatch.setattr("fidelity.locate.repro.piece.right_inputs", right)
+    run = device(tmp_path, tensor="gelu2", spoil=shifted, when=at_least(7))
+    found(blame(graph_of(network(), tmp_path), run, "gelu2"))
+    assert len(asked) == len(set(asked)) > 5
 
 
 def test_where_nothing_fails_again_there_is_no_piece(tmp_path: Path) -> None:
