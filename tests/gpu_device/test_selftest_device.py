@@ -22,16 +22,16 @@ FAULTS = ("overflow", "wrong_softmax_axis", "rounded_twice", "cpu_bits", "non_re
 
 
 @pytest.fixture(scope="module")
-def found(gpu: Device, tmp_path_factory: pytest.TempPathFactory) -> SelftestReport:
-    asked = Asked(seeds=2, devices=("cpu", gpu.spec), only=FAULTS, images=IMAGES)
-    return selftest(asked, load_policy(), Cache(tmp_path_factory.mktemp("cache")), Reporter())
+def found(gpu: Device) -> SelftestReport:
+    asked = Asked(seeds=1, devices=("cpu", gpu.spec), only=FAULTS, images=IMAGES)
+    return selftest(asked, load_policy(), Cache(), Reporter())
 
 
 def test_everything_is_caught_and_nothing_clean_fails(found: SelftestReport) -> None:
     assert found.missed == ()
     assert found.false_alarms == ()
     assert found.passed
-    assert {(row.seed, row.device) for row in found.clean} >= {(0, "model"), (1, "model"), (0, "cpu"), (1, "cpu")}
+    assert {(row.seed, row.device) for row in found.clean} >= {(0, "model"), (0, "cpu")}
 
 
 def test_the_faults_are_in_every_place_that_can_have_them(found: SelftestReport) -> None:
