@@ -44,12 +44,13 @@ from fidelity.devices.discovery import resolve
 from fidelity.faults.plant import FAULTS, OPERATORS, OVERFLOW, RESULTS, planted
 from fidelity.gate.expecting import profile_for
 from fidelity.gate.locating import tower_of
-from fidelity.locate import locate as locating
+from fidelity.locate import search as locating
 from fidelity.locate import torch_nodes
 from fidelity.locate import trace as tracing
+from fidelity.locate.asked import Answer, Good, Where
 from fidelity.locate.conversion import beside_pytorch
 from fidelity.locate.emulations import TRUTH, emulated, parsed
-from fidelity.locate.locate import Answer, Good, Where, locate
+from fidelity.locate.locate import locate
 from fidelity.locate.noise import NOISE, NOISE_SINGLE, error_of
 from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
 from fidelity.locate.pieces import Case

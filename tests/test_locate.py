@@ -16,9 +16,10 @@ import pytest
 from fidelity.arithmetic.observe import Observer, Part
 from fidelity.arithmetic.profile import Profile, load_profile
 from fidelity.errors import BadInput
+from fidelity.locate.asked import Good, Where
 from fidelity.locate.culprit import first_wrong
 from fidelity.locate.cures import CURES
-from fidelity.locate.locate import Good, Where, locate
+from fidelity.locate.locate import locate
 from fidelity.locate.noise import error_of
 from fidelity.locate.on_device import Arrays, Ran, RunModel
 from fidelity.locate.records import Located

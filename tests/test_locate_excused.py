@@ -14,8 +14,9 @@ from tiny_transformer import SHAPE, TOKENS, WIDTH, Tiny, X, built, judge
 from torch import nn
 
 from fidelity.faults.plant import planted
+from fidelity.locate.asked import Where
 from fidelity.locate.emulations import parsed
-from fidelity.locate.locate import Where, locate
+from fidelity.locate.locate import locate
 from fidelity.locate.reference import Reference
 
 __all__ = ["known", "nodes", "tower"]  # fixtures

@@ -13,8 +13,9 @@ from test_locate import GOOD, MEASURED, X, cpu, device, graph_of, halved, negate
 from test_tflite_builder import GraphBuilder
 from test_tflite_emulation import options
 
+from fidelity.locate.asked import Answer, Where
 from fidelity.locate.groups import sources, with_static
-from fidelity.locate.locate import Answer, Where, locate
+from fidelity.locate.locate import locate
 from fidelity.locate.taps import tappable
 from fidelity.tflite.edit import borders
 from fidelity.tflite.structure import Graph

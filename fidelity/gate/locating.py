@@ -22,7 +22,8 @@ from fidelity.devices.job import Precision, PrecisionHad
 from fidelity.errors import BadInput
 from fidelity.gate.expecting import profile_for
 from fidelity.gate.packing import with_pack
-from fidelity.locate.locate import Answer, Good, Where, locate
+from fidelity.locate.asked import Answer, Good, Where
+from fidelity.locate.locate import locate
 from fidelity.locate.noise import error_of
 from fidelity.locate.on_device import Ran, RunModel, on_device
 from fidelity.locate.records import Located

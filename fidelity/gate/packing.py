@@ -7,7 +7,7 @@ from pathlib import Path
 from fidelity.devices.discovery import Device as FoundDevice
 from fidelity.devices.discovery import resolve
 from fidelity.devices.job import Precision
-from fidelity.locate.locate import Answer
+from fidelity.locate.asked import Answer
 from fidelity.locate.records import Located
 from fidelity.locate.repro.piece import Blame, smallest
 from fidelity.locate.repro.write import Device, write_pack

@@ -10,7 +10,8 @@ from fidelity.devices.discovery import on_cpu, resolve
 from fidelity.devices.job import PrecisionHad
 from fidelity.faults.swapped import planted_anywhere
 from fidelity.gate.expecting import profile_for
-from fidelity.locate.locate import Answer, Good, Where, locate
+from fidelity.locate.asked import Answer, Good, Where
+from fidelity.locate.locate import locate
 from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
 from fidelity.locate.reference import Reference
 from fidelity.selftest.records import Localised

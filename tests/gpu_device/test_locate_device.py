@@ -15,8 +15,9 @@ from test_locate import GOOD, ROWS, WIDTH, X, graph_of, network
 
 from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import Device, resolve
+from fidelity.locate.asked import Where
 from fidelity.locate.emulations import TRUTH
-from fidelity.locate.locate import Where, locate
+from fidelity.locate.locate import locate
 from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
 from fidelity.locate.records import Located
 from fidelity.locate.taps import tappable
