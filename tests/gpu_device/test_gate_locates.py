@@ -1,7 +1,7 @@
 """The published failure, made again: the gate names the LayerNorm whose squares overflow, packs it, and is cured.
 
 Massive activations of 900 after block 0, the LayerNorms as PyTorch has them: the software GPU takes every node, and
-its embeddings have nothing to do with the image. With safe_layernorm the same weights pass.
+its embeddings have nothing to do with the image. That the same weights pass with safe_layernorm, test_gate.py has.
 """
 
 from __future__ import annotations
@@ -38,11 +38,6 @@ weights_dtype = "float16"
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("gates")
-
-
 def gate(folder: Path, gpu: Device, rewrites: str) -> tuple[int, dict[str, Any], Path]:
     """Exit code, report and run folder of one gate."""
     if MEASURED not in str(gpu.info.driver):
@@ -56,8 +51,8 @@ def gate(folder: Path, gpu: Device, rewrites: str) -> tuple[int, dict[str, Any],
     return done.returncode, json.loads((latest / "report.json").read_text()), latest
 
 
-def test_the_collapse_is_located_and_packed(gpu: Device, folder: Path) -> None:
-    code, report, latest = gate(folder, gpu, STOCK)
+def test_the_collapse_is_located_and_packed(gpu: Device, tmp_path: Path) -> None:
+    code, report, latest = gate(tmp_path, gpu, STOCK)
     assert code == 1
     (entry,) = report["located"]
     located = entry["located"]
@@ -79,8 +74,3 @@ def test_the_collapse_is_located_and_packed(gpu: Device, folder: Path) -> None:
     page = (latest / "index.html").read_text()
     assert "SQUARED_DIFFERENCE" in page
     assert "safe_layernorm" in page
-
-
-def test_with_the_cure_the_gate_passes(gpu: Device, folder: Path) -> None:
-    code, report, _ = gate(folder, gpu, "all")
-    assert (code, report["passed"], report["located"]) == (0, True, [])
