@@ -42,8 +42,8 @@ from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import Device as FoundDevice
 from fidelity.devices.discovery import resolve
 from fidelity.faults.plant import FAULTS, OPERATORS, OVERFLOW, RESULTS, planted
+from fidelity.gate.artefacts import tower_of
 from fidelity.gate.expecting import profile_for
-from fidelity.gate.locating import tower_of
 from fidelity.locate import search as locating
 from fidelity.locate import torch_nodes
 from fidelity.locate import trace as tracing

@@ -23,7 +23,7 @@ from fidelity.devices.discovery import Device, DeviceInfo
 from fidelity.devices.job import Job, JobResult, Residency, RunOutput, Status
 from fidelity.devices.tensor_files import read_tensor, write_tensor
 from fidelity.errors import BadInput, EnvironmentMissing
-from fidelity.gate.locating import Asked, locate_worst
+from fidelity.gate.locating import Asked, answered
 from fidelity.locate import on_device as module
 from fidelity.locate.on_device import on_device
 from fidelity.tflite.emulation.emulate import Emulator
@@ -189,7 +189,8 @@ def searched(folder: Path, inputs: dict[str, np.ndarray]) -> object:
     artefact = folder / "network.tflite"
     artefact.write_bytes(network())
     asked = Asked(artefact, PHONE, "default", load_policy("default"), MEASURED)
-    return locate_worst(asked, inputs, None, Cache(folder / "cache"), lambda _: None).located
+    with answered(asked, inputs, None, Cache(folder / "cache"), lambda _: None) as answer:
+        return answer.located
 
 
 @pytest.mark.parametrize("done", [1, 2, 4, 6])

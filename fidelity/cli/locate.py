@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fidelity.gate.locating import Known
     from fidelity.locate.records import Located, Traced
 
-_FINE = ("right", "expected")
 LOCATED = "located.json"
 
 
@@ -55,6 +54,7 @@ def locate(
     from fidelity.gate.run_folder import new_run  # noqa: PLC0415
     from fidelity.gate.single import image_input, image_inputs  # noqa: PLC0415
     from fidelity.locate.select import parse_selectors, selected  # noqa: PLC0415
+    from fidelity.report.located_rows import FINE  # noqa: PLC0415
     from fidelity.tflite.graph import read_graph  # noqa: PLC0415
 
     session = o.Session(json, verbose, None)
@@ -74,14 +74,15 @@ def locate(
         told += table(selected(found.trace.operators, read_graph(file), selectors))
     where = output / folder.name.removeprefix(".partial-")
     session.show(found, [*told, f"written: {where / (found.pack or LOCATED)}"])
-    return EXIT_PASS if found.kind in _FINE else EXIT_FAIL
+    return EXIT_PASS if found.kind in FINE else EXIT_FAIL
 
 
 def _known(
     text: str, file: Path, weights: str, seed: int, images: Path, names: tuple[str, ...] | None, goldens: Path
 ) -> Known:
     """The reference; of a source model also the tower, with the rewrites that the manifest names."""
-    from fidelity.gate.locating import Known, tower_of  # noqa: PLC0415
+    from fidelity.gate.artefacts import tower_of  # noqa: PLC0415
+    from fidelity.gate.locating import Known  # noqa: PLC0415
     from fidelity.gate.references import find_reference  # noqa: PLC0415
     from fidelity.gate.single import check_same_weights  # noqa: PLC0415
     from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415

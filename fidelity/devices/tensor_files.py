@@ -13,6 +13,11 @@ from fidelity.devices.job import TensorFile
 from fidelity.errors import BadInput
 
 
+def array_sha256(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's bytes in C order: what a tensor file of it has."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
 def write_tensor(folder: Path, file: str, array: NDArray[Any]) -> TensorFile:
     """Write a little-endian C-order tensor to `folder`/`file`, and describe it."""
     content = np.ascontiguousarray(array).tobytes()

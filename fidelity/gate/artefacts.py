@@ -20,6 +20,8 @@ from fidelity.tflite.manifest import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fidelity.progress import Step
     from fidelity.rewrites.contract import Rewrite
 
@@ -64,15 +66,21 @@ def make_artefact(
     return artefact
 
 
+def tower_of(subject: Subject, rewrites: Sequence[Rewrite]) -> nn.Module:
+    """The module that is converted: the rewritten model, normalising its output."""
+    from fidelity.models.tower import ImageTower  # noqa: PLC0415 - torch is an extra
+    from fidelity.rewrites.apply import apply_rewrites  # noqa: PLC0415
+
+    return ImageTower(apply_rewrites(subject.model, rewrites).model).eval()
+
+
 def _convert(subject: Subject, rewrites: Sequence[Rewrite], path: Path, step: Step) -> None:
     import torch  # noqa: PLC0415 - an extra, needed only where something is converted
 
-    from fidelity.models.tower import ImageTower  # noqa: PLC0415
-    from fidelity.rewrites.apply import apply_rewrites  # noqa: PLC0415
     from fidelity.tflite.convert import convert  # noqa: PLC0415
 
     contract = subject.record.contract
-    tower = ImageTower(apply_rewrites(subject.model, rewrites).model).eval()
+    tower = tower_of(subject, rewrites)
     sample = torch.zeros(contract.shape, dtype=torch.float32)
     convert(
         tower,

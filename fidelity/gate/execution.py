@@ -6,7 +6,6 @@ options: the same run is not made twice, whichever gate, ablation or verb asks f
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from fidelity.devices.discovery import Device
 from fidelity.devices.job import Job, JobResult
 from fidelity.devices.prepare import prepare_job
 from fidelity.devices.run import run_job
+from fidelity.devices.tensor_files import array_sha256
 from fidelity.gate.config import RunPlan
 from fidelity.tflite.manifest import read_manifest
 
@@ -57,7 +57,7 @@ def execute(
     repeat = tuple(inputs)[: plan.repeat]
     key = {
         "artefact": manifest.sha256,
-        "inputs": {each: _digest(array) for each, array in inputs.items()},
+        "inputs": {each: array_sha256(array) for each, array in inputs.items()},
         "device": device.info.model_dump(mode="json", exclude={"facts"}),  # a phone's battery is another each time
         "executor": device.executor,
         "precision": plan.precision,
@@ -102,7 +102,3 @@ def keep(execution: Execution, folder: Path) -> None:
         ignore=shutil.ignore_patterns("model.tflite", "inputs", "key.json"),
         dirs_exist_ok=True,
     )
-
-
-def _digest(array: NDArray[np.float32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

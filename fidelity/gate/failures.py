@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fidelity.errors import EnvironmentMissing, FidelityError
+from fidelity.gate.artefacts import tower_of
 from fidelity.gate.config import folder_name
 from fidelity.gate.evidence import Embeddings
 from fidelity.gate.judging import worst_inputs
-from fidelity.gate.locating import Asked, Known, locate_and_pack, tower_of
+from fidelity.gate.locating import Asked, Known, locate_and_pack
 from fidelity.gate.running import device_or_reason
 from fidelity.gate.workbench import Bench
 from fidelity.models.subject import Subject
@@ -43,7 +44,7 @@ def locate_failures(
     found: list[LocatedRun] = []
     notes: list[Reason] = []
     with bench.reporter.stage("locate", len(failing)) as step:
-        known = Known(subject.record.source, truth, tower_of(subject, tuple(rewrites)))
+        known = Known(subject.record.source, truth, tower_of(subject, rewrites))
         for run in failing.values():
             try:
                 found.append(_located(run, subject, artefacts, known, bench, step))

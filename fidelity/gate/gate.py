@@ -31,7 +31,7 @@ from fidelity.gate.reasons import (
     run_reasons,
 )
 from fidelity.gate.running import ran, truth_about
-from fidelity.gate.weights import check_artefact_weights
+from fidelity.gate.weights import rewritten_weights
 from fidelity.gate.workbench import Bench
 from fidelity.models.subject import Subject, normalised
 from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, PredictionReport, RunInfo
@@ -40,6 +40,7 @@ from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import audit_graph
 from fidelity.tflite.graph import read_graph
 from fidelity.tflite.manifest import WeightsDtype, read_manifest
+from fidelity.tflite.weights import audit_weights
 
 if TYPE_CHECKING:
     from fidelity.rewrites.contract import Rewrite
@@ -106,6 +107,7 @@ def made(
     """Every artefact that a run needs, with its manifest and audit, linked into the run folder."""
     needed: tuple[WeightsDtype, ...] = tuple(dict.fromkeys(plan.weights_dtype for plan in config.runs))
     reports, paths = [], {}
+    weights = rewritten_weights(subject, rewrites)
     with bench.reporter.stage("convert and audit", 4) as step:
         for dtype in needed:
             artefact = make_artefact(subject, rewrites, dtype, bench.cache, step)
@@ -121,7 +123,7 @@ def made(
                     manifest=read_manifest(artefact),
                     audit=audit_graph(graph),
                     operators=graph_operators(graph),
-                    weights=check_artefact_weights(graph, subject, rewrites),
+                    weights=audit_weights(graph, weights),
                 )
             )
     return tuple(reports), paths

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fidelity.arithmetic.profile import Profile
 from fidelity.cache import Cache
 from fidelity.compare.policy import Policy
-from fidelity.compare.run_facts import Family, RunKind
+from fidelity.compare.run_facts import Family, RunKind, device_family
 from fidelity.devices.discovery import Device, resolve
 from fidelity.devices.job import Precision, PrecisionHad
 from fidelity.errors import BadInput
@@ -31,14 +31,11 @@ from fidelity.locate.reference import Reference
 from fidelity.record import canonical_json
 from fidelity.tflite.fingerprint import file_sha256
 from fidelity.tflite.graph import read_graph
-from fidelity.tflite.manifest import weights_dtype_of
+from fidelity.tflite.manifest import WeightsDtype, weights_dtype_of
 from fidelity.tflite.structure import Graph
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from fidelity.models.subject import Subject
-    from fidelity.rewrites.contract import Rewrite
 
 Single = NDArray[np.float32]
 PACK = "repro"
@@ -65,14 +62,6 @@ class Asked:
     profile: Profile | None = None
 
 
-def locate_worst(
-    asked: Asked, inputs: Mapping[str, Single], known: Known | None, cache: Cache, step: Callable[[str], None]
-) -> Answer:
-    """Locates at the input that the device is furthest off on: of all outputs, relative L2 against the truth."""
-    with _answered(asked, inputs, known, cache, step, look=False) as answer:
-        return answer
-
-
 def locate_and_pack(
     asked: Asked,
     inputs: Mapping[str, Single],
@@ -84,24 +73,28 @@ def locate_and_pack(
     pack: str = PACK,
     look: bool = False,
 ) -> Located:
-    """The same, with a repro pack in `folder`/`pack`; with `look`, a trace even where nothing is wrong."""
-    with _answered(asked, inputs, known, cache, step, look=look) as answer:
+    """What `answered` gives, with a repro pack in `folder`/`pack`."""
+    with answered(asked, inputs, known, cache, step, look=look) as answer:
         step("repro pack")
         return with_pack(answer, asked.device, asked.precision, folder, pack)
 
 
 @contextmanager
-def _answered(
+def answered(
     asked: Asked,
     inputs: Mapping[str, Single],
     known: Known | None,
     cache: Cache,
     step: Callable[[str], None],
     *,
-    look: bool,
+    look: bool = False,
 ) -> Iterator[Answer]:
-    """The answer, while what the device did for it is kept: a search whose device was lost in between, or that was
-    interrupted, goes on where it was."""
+    """Locates at the input that the device is furthest off on: of all outputs, relative L2 against the truth. With
+    `look` there is a trace even where nothing is wrong.
+
+    The answer, while what the device did for it is kept: a search whose device was lost in between, or that was
+    interrupted, goes on where it was.
+    """
     graph = read_graph(asked.artefact)
     ((taken, _),) = graph.signature().inputs
     _check(graph, inputs, known)
@@ -133,14 +126,6 @@ def _check(graph: Graph, inputs: Mapping[str, Single], known: Known | None) -> N
             raise BadInput(f"{graph.path}: output {name!r} is {list(shape)}, {known.name} has {list(other)}")
 
 
-def tower_of(subject: Subject, rewrites: tuple[Rewrite, ...]) -> nn.Module:
-    """The module that is converted: the rewritten model, normalising its output."""
-    from fidelity.models.tower import ImageTower  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.apply import apply_rewrites  # noqa: PLC0415
-
-    return ImageTower(apply_rewrites(subject.model, rewrites).model).eval()
-
-
 def _reference(graph: Graph, known: Known, name: str) -> Reference:
     outputs = {output: known.outputs[name] for output, _ in graph.signature().outputs}
     return Reference(known.name, outputs, known.tower)
@@ -168,19 +153,21 @@ def _where(asked: Asked, jobs: Path) -> Where:
     return Where(device.info.name, run, on_device(cpu, "default", jobs) if gpu else run, others, profile_of)
 
 
-def _good(asked: Asked, graph: Graph) -> Good:
-    """The policy's limits on relative L2 for this kind of run, and for the same artefact on a CPU."""
-    weights = weights_dtype_of(graph)
+def good_by(policy: Policy, family: Family, precision: PrecisionHad, weights: WeightsDtype) -> Good:
+    """A policy's limits on relative L2 for this kind of run, and for the same artefact on a CPU."""
 
-    def limit(device: Family, precision: PrecisionHad) -> float:
-        limits = asked.policy.limits_of(RunKind(device=device, precision=precision, weights=weights)) or {}
+    def limit(device: Family, had: PrecisionHad) -> float:
+        limits = policy.limits_of(RunKind(device=device, precision=had, weights=weights)) or {}
         found = limits.get("relative_l2")
         return found.at_most if found is not None and found.at_most is not None else float("inf")
 
     on_cpu = limit("cpu", "fp32")
-    if asked.device.job_device == "cpu":
-        return Good(on_cpu, on_cpu)
-    return Good(limit("gpu", "fp32" if asked.precision == "fp32" else "fp16"), on_cpu)
+    return Good(on_cpu if family == "cpu" else limit(family, precision), on_cpu)
+
+
+def _good(asked: Asked, graph: Graph) -> Good:
+    precision: PrecisionHad = "fp32" if asked.precision == "fp32" else "fp16"
+    return good_by(asked.policy, device_family(asked.device.job_device), precision, weights_dtype_of(graph))
 
 
 @contextmanager

@@ -12,7 +12,6 @@ def sources(graph: Graph, tensor: int, shown: Container[int]) -> tuple[set[int],
     between, in execution order: its own last. What is computed from constants alone is left out."""
     found: set[int] = set()
     members: set[int] = set()
-    live = _live(graph)
     open_ones = [tensor]
     while open_ones:
         producer = graph.main.producers[open_ones.pop()]
@@ -20,7 +19,7 @@ def sources(graph: Graph, tensor: int, shown: Container[int]) -> tuple[set[int],
             continue
         members.add(producer.index)
         for index in producer.inputs:
-            if index not in live:
+            if index not in graph.live:
                 continue
             if index in shown or index not in graph.main.producers:
                 found.add(index)
@@ -29,23 +28,14 @@ def sources(graph: Graph, tensor: int, shown: Container[int]) -> tuple[set[int],
     return found, tuple(sorted(members))
 
 
-def _live(graph: Graph) -> set[int]:
-    """Tensors that depend on an input of the graph."""
-    live = {index for _, index in graph.signature().inputs}
-    for op in graph.main.operators:
-        if not live.isdisjoint(op.inputs):
-            live |= set(op.outputs)
-    return live
-
-
 def with_static(graph: Graph, operators: Sequence[int]) -> tuple[int, ...]:
     """The operators with those that make their constants (a DEQUANTIZE of weights): what is to be cut out together."""
-    live, found = _live(graph), set(operators)
+    found = set(operators)
     open_ones = [index for op in operators for index in graph.main.operators[op].inputs]
     while open_ones:
         index = open_ones.pop()
         producer = graph.main.producers.get(index)
-        if producer is not None and index not in live and producer.index not in found:
+        if producer is not None and index not in graph.live and producer.index not in found:
             found.add(producer.index)
             open_ones += producer.inputs
     return tuple(sorted(found))

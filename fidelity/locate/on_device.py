@@ -18,6 +18,7 @@ from fidelity.devices.discovery import Device
 from fidelity.devices.job import Job, JobResult, Precision
 from fidelity.devices.prepare import prepare_job
 from fidelity.devices.run import run_job
+from fidelity.devices.tensor_files import array_sha256
 from fidelity.errors import BadInput, EnvironmentMissing
 
 Array = NDArray[Any]
@@ -83,9 +84,9 @@ def _kept(folder: Path, model: bytes, inputs: Arrays, precision: Precision) -> R
     try:
         job, result = Job.read(folder / JOB), JobResult.read(folder / RESULT)
         (stored,) = job.inputs
-        given = {name: _sha256(np.ascontiguousarray(array).tobytes()) for name, array in inputs.items()}
+        given = {name: array_sha256(array) for name, array in inputs.items()}
         held = {name: tensor.sha256 for name, tensor in stored.tensors.items()}
-        models = {job.model_sha256, result.model_sha256, _sha256(model)}
+        models = {job.model_sha256, result.model_sha256, hashlib.sha256(model).hexdigest()}
         if result.status == "ok" and held == given and len(models) == 1 and job.precision == precision:
             return _ran(folder, result)
     except (BadInput, ValueError, KeyError):
@@ -99,10 +100,6 @@ def _ran(job: Path, result: JobResult) -> Ran:
         return Ran({}, False, f"{result.status}: {result.error}", result)
     resident = result.device == "cpu" or (result.residency is not None and result.residency.full)
     return Ran(load_outputs(job, result)[_INPUT], resident, None, result)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _digest(model: bytes, inputs: Arrays) -> str:

@@ -38,15 +38,11 @@ def tappable(graph: Graph, profile: Profile | None = None) -> tuple[int, ...]:
     reads it), or stops taking the operations together.
     """
     subgraph, entry = graph.main, graph.signature()
-    live = {index for _, index in entry.inputs}
     steps = schedule(graph, subgraph, profile) if profile else ()
     written = {step.writes for step in steps if not step.inside and not step.followed}
     found = []
     for op in subgraph.operators:
-        if live.isdisjoint(op.inputs):
-            continue
-        live |= set(op.outputs)
-        found += [index for index in op.outputs if subgraph.tensors[index].dtype == "float32"]
+        found += [index for index in op.outputs if index in graph.live and subgraph.tensors[index].dtype == "float32"]
     outputs = {index for _, index in entry.outputs}
     return tuple(index for index in found if index not in outputs and (profile is None or index in written))
 

@@ -17,7 +17,7 @@ from fidelity.arithmetic.profile import Profile
 from fidelity.cache import Cache, tool_versions
 from fidelity.compare.expectation import ProfileId
 from fidelity.devices.job import TensorFile
-from fidelity.devices.tensor_files import read_tensor, safe_name, write_tensor
+from fidelity.devices.tensor_files import array_sha256, read_tensor, safe_name, write_tensor
 from fidelity.predict.site import Site, by_danger, first_overflow
 from fidelity.predict.watch import SiteWatch
 from fidelity.record import Record, canonical_json
@@ -91,7 +91,7 @@ def expected_in_cache(artefact: Path, inputs: Mapping[str, Array], profile: Prof
     key = {
         "artefact": file_sha256(graph),
         "name": artefact.name,
-        "inputs": {name: _digest(array) for name, array in inputs.items()},
+        "inputs": {name: array_sha256(array) for name, array in inputs.items()},
         "profile": profile_id(profile).sha256,
     }
     return cache.entry("expected", key, lambda folder: _store(artefact, inputs, profile, folder, step))
@@ -130,7 +130,7 @@ def _store(artefact: Path, inputs: Mapping[str, Array], profile: Profile, folder
         model=artefact.name,
         model_sha256=file_sha256(graph),
         profile=profile_id(profile),
-        inputs={each: _digest(array) for each, array in inputs.items()},
+        inputs={each: array_sha256(array) for each, array in inputs.items()},
         outputs=tuple(stored),
         sites=by_danger(sites),
         first_overflow=first_overflow(sites),
@@ -138,7 +138,3 @@ def _store(artefact: Path, inputs: Mapping[str, Array], profile: Profile, folder
         unreached=unreached,
         versions=dict(tool_versions()),
     ).write(folder / EXPECTED)
-
-
-def _digest(array: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fidelity.compare.policy import Policy
-from fidelity.compare.run_facts import Family, RunKind
 from fidelity.devices.discovery import on_cpu, resolve
-from fidelity.devices.job import PrecisionHad
 from fidelity.faults.swapped import planted_anywhere
 from fidelity.gate.expecting import profile_for
-from fidelity.locate.asked import Answer, Good, Where
+from fidelity.gate.locating import good_by
+from fidelity.locate.asked import Answer, Where
 from fidelity.locate.locate import locate
 from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
 from fidelity.locate.reference import Reference
@@ -64,7 +62,9 @@ def _answer(rig: Rig, specimen: Specimen, graph: Graph, spec: str, run: RunModel
         profile_of=lambda ran: profile_for(ran.result, None) if ran.result else None,
     )
     inputs: Arrays = {specimen.input: specimen.subject.inputs.arrays[name]}
-    return locate(graph, inputs, where, _good(rig.policy, spec), reference, name)
+    return locate(
+        graph, inputs, where, good_by(rig.policy, "cpu" if on_cpu(spec) else "gpu", "fp16", "float16"), reference, name
+    )
 
 
 def _inside(told: str, module: str) -> bool:
@@ -81,15 +81,3 @@ def _localised(answer: Answer, graph: Graph, site: str) -> Localised:
     culprit = answer.located.culprit
     where = culprit.place if culprit else None
     return Localised(kind=answer.located.kind, where=where, exact=len(answer.operators) == 1 and bool(blamed & mine))
-
-
-def _good(policy: Policy, spec: str) -> Good:
-    """The policy's limits on relative L2 for this device in fp16, and for a CPU."""
-
-    def limit(device: Family, precision: PrecisionHad) -> float:
-        limits = policy.limits_of(RunKind(device=device, precision=precision, weights="float16")) or {}
-        found = limits.get("relative_l2")
-        return found.at_most if found is not None and found.at_most is not None else float("inf")
-
-    cpu = limit("cpu", "fp32")
-    return Good(cpu if on_cpu(spec) else limit("gpu", "fp16"), cpu)

@@ -72,7 +72,7 @@ def specimens(
     subjects: Sequence[Subject], rewrites: tuple[Rewrite, ...], more: Sequence[Tampered], cache: Cache, step: Step
 ) -> tuple[list[Specimen], dict[str, Path]]:
     """Every subject converted, and the artefacts of further models by name."""
-    from fidelity.gate.locating import tower_of  # noqa: PLC0415 - torch is an extra
+    from fidelity.gate.artefacts import tower_of  # noqa: PLC0415 - torch is an extra
 
     towers = [tower_of(subject, rewrites) for subject in subjects]
     wanted = [(f"seed-{s.record.seed}", tower, s) for s, tower in zip(subjects, towers, strict=True)]

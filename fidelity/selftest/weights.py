@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from fidelity.gate.weights import check_artefact_weights
+from fidelity.gate.weights import rewritten_weights
 from fidelity.rewrites.contract import Rewrite
 from fidelity.selftest.graphs import PlantedGraph
 from fidelity.selftest.records import FaultRow, Localised, Seen, fault_row
 from fidelity.selftest.specimen import Specimen
 from fidelity.tflite.graph import read_graph
 from fidelity.tflite.structure import Graph
-from fidelity.tflite.weights import ConstantOrigin
+from fidelity.tflite.weights import ConstantOrigin, audit_weights
 
 
 def altered(graph: Graph, specimen: Specimen, rewrites: tuple[Rewrite, ...]) -> tuple[ConstantOrigin, ...]:
     """The constants that are a weight of the model with other bits."""
-    audit = check_artefact_weights(graph, specimen.subject, rewrites)
+    audit = audit_weights(graph, rewritten_weights(specimen.subject, rewrites))
     return tuple(each for each in audit.unexplained if each.altered)
 
 

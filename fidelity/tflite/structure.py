@@ -165,6 +165,18 @@ class Graph:
         """The first subgraph, which the runtime runs when no signature is named."""
         return self.subgraphs[0]
 
+    @cached_property
+    def live(self) -> frozenset[int]:
+        """Tensors of the main subgraph that depend on an input; the others are made of constants alone.
+
+        Raises BadInput where there is not one signature.
+        """
+        found = {index for _, index in self.signature().inputs}
+        for op in self.main.operators:
+            if not found.isdisjoint(op.inputs):
+                found |= set(op.outputs)
+        return frozenset(found)
+
     @property
     def flatbuffer_size(self) -> int:
         """Bytes before the first buffer that lies outside the flatbuffer."""

@@ -66,12 +66,7 @@ def live_operators(graph: Graph) -> tuple[int, ...]:
 
     The others make constants (a DEQUANTIZE of weights): they are in every piece that needs them anyway.
     """
-    live, found = {index for _, index in graph.signature().inputs}, []
-    for op in graph.main.operators:
-        if not live.isdisjoint(op.inputs):
-            live |= set(op.outputs)
-            found.append(op.index)
-    return tuple(found)
+    return tuple(op.index for op in graph.main.operators if not graph.live.isdisjoint(op.inputs))
 
 
 def _neighbours(graph: Graph, operators: Sequence[int]) -> list[int]:
