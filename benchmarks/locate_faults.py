@@ -42,27 +42,27 @@ from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import Device as FoundDevice
 from fidelity.devices.discovery import resolve
 from fidelity.faults.plant import FAULTS, OPERATORS, OVERFLOW, RESULTS, planted
-from fidelity.gate.artefacts import tower_of
-from fidelity.gate.expecting import profile_for
-from fidelity.locate import search as locating
-from fidelity.locate import torch_nodes
-from fidelity.locate import trace as tracing
-from fidelity.locate.asked import Answer, Good, Where
-from fidelity.locate.conversion import beside_pytorch
-from fidelity.locate.emulations import TRUTH, emulated, parsed
-from fidelity.locate.locate import locate
-from fidelity.locate.noise import NOISE, NOISE_SINGLE, error_of
-from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
-from fidelity.locate.pieces import Case
-from fidelity.locate.records import Errors, Located
-from fidelity.locate.reference import Reference
-from fidelity.locate.repro.piece import Blame, smallest
-from fidelity.locate.repro.write import Device, write_pack
-from fidelity.locate.taps import tappable
-from fidelity.locate.wanted import wanted_values
+from fidelity.gating.artefacts import tower_of
+from fidelity.gating.expecting import profile_for
+from fidelity.localisation import search as locating
+from fidelity.localisation import torch_nodes
+from fidelity.localisation import trace as tracing
+from fidelity.localisation.asked import Answer, Good, Where
+from fidelity.localisation.conversion import beside_pytorch
+from fidelity.localisation.emulations import TRUTH, emulated, parsed
+from fidelity.localisation.locate import locate
+from fidelity.localisation.noise import NOISE, NOISE_SINGLE, error_of
+from fidelity.localisation.on_device import Arrays, Ran, RunModel, on_device
+from fidelity.localisation.pieces import Case
+from fidelity.localisation.records import Errors, Located
+from fidelity.localisation.reference import Reference
+from fidelity.localisation.repro.piece import Blame, smallest
+from fidelity.localisation.repro.write import Device, write_pack
+from fidelity.localisation.taps import tappable
+from fidelity.localisation.wanted import wanted_values
 from fidelity.models.counter_random import uniform_integers
 from fidelity.models.subject import build_subject, truth
-from fidelity.predict.module_path import block_of, module_path
+from fidelity.prediction.module_path import block_of, module_path
 from fidelity.rewrites.catalogue import chosen
 from fidelity.tflite.edit import cut
 from fidelity.tflite.graph import read_graph

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from fidelity.arithmetic.observe import Observer, Part
 from fidelity.arithmetic.profile import load_profile
 from fidelity.cache import Cache
-from fidelity.compare.metrics.correlation import correlation
-from fidelity.compare.metrics.outcome import Measured
+from fidelity.comparison.metrics.correlation import correlation
+from fidelity.comparison.metrics.outcome import Measured
 from fidelity.devices.discovery import resolve
-from fidelity.gate.artefacts import make_artefact
-from fidelity.gate.config import RunPlan
-from fidelity.gate.execution import execute
+from fidelity.gating.artefacts import make_artefact
+from fidelity.gating.config import RunPlan
+from fidelity.gating.execution import execute
 from fidelity.models.subject import build_subject, truth
 from fidelity.rewrites.catalogue import chosen
 from fidelity.tflite.emulation.emulate import Emulator

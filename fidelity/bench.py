@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.compare.latency import FEWEST, Latency, latency
-from fidelity.compare.policy import Policy
+from fidelity.comparison.latency import FEWEST, Latency, latency
+from fidelity.comparison.policy import Policy
 from fidelity.devices.discovery import Device, DeviceInfo
 from fidelity.devices.job import JobResult, Precision, PrecisionHad, Residency, Thermal
 from fidelity.devices.prepare import prepare_job

@@ -11,7 +11,7 @@ import pytest
 
 from fidelity.bench import Bench, BenchPlan, BenchRow, against_baseline, bench, noise, row_of
 from fidelity.cli.bench import lines
-from fidelity.compare.policy import BenchLimits, load_policy
+from fidelity.comparison.policy import BenchLimits, load_policy
 from fidelity.devices.discovery import resolve
 from fidelity.devices.job import JobResult, RunOutput, Timing
 from fidelity.errors import BadInput
@@ -94,7 +94,7 @@ def test_a_baseline_without_a_limit_decides_nothing_and_says_so() -> None:
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", '"1"', "true"])
 def test_a_limit_that_is_none_is_refused(tmp_path: Path, limit: str) -> None:
-    text = (Path(sys.modules["fidelity"].__file__ or "").parent / "compare/policies/default.toml").read_text("utf-8")
+    text = (Path(sys.modules["fidelity"].__file__ or "").parent / "comparison/policies/default.toml").read_text("utf-8")
     path = tmp_path / "policy.toml"
     path.write_text(f"{text}\n[bench]\nmedian_regression = {limit}\n", "utf-8")
     with pytest.raises(BadInput, match="median_regression"):

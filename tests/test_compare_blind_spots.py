@@ -25,10 +25,10 @@ from test_compare_cases import (
     with_noise,
 )
 
-from fidelity.compare.comparison import compare
-from fidelity.compare.policy import load_policy
-from fidelity.compare.run_facts import RunKind
-from fidelity.compare.verdict import judge
+from fidelity.comparison.comparison import compare
+from fidelity.comparison.policy import load_policy
+from fidelity.comparison.run_facts import RunKind
+from fidelity.comparison.verdict import judge
 
 
 def each(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[], Arrays]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fidelity.compare.comparison import Comparison, compare
-from fidelity.compare.expectation import Expectation, ProfileId, expected_outputs
-from fidelity.compare.judgement import Judgement
-from fidelity.compare.policy import Policy, load_policy
-from fidelity.compare.run_facts import RunFacts, RunKind
-from fidelity.compare.verdict import judge
+from fidelity.comparison.comparison import Comparison, compare
+from fidelity.comparison.expectation import Expectation, ProfileId, expected_outputs
+from fidelity.comparison.judgement import Judgement
+from fidelity.comparison.policy import Policy, load_policy
+from fidelity.comparison.run_facts import RunFacts, RunKind
+from fidelity.comparison.verdict import judge
 from fidelity.devices.job import Residency
 
 NAMES = ("astronaut", "black", "camera", "cat", "coffee", "noise", "rocket", "white")

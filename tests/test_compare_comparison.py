@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from test_compare_cases import NAMES, PHOTOGRAPHS, Arrays, as_run, measured, references, with_noise
 
-from fidelity.compare.comparison import Comparison, compare
-from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS
+from fidelity.comparison.comparison import Comparison, compare
+from fidelity.comparison.metrics import OUTPUT_METRICS, SET_METRICS
 from fidelity.errors import BadInput
 
 

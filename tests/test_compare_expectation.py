@@ -21,11 +21,11 @@ from test_compare_cases import (
     with_noise,
 )
 
-from fidelity.compare.comparison import compare
-from fidelity.compare.expectation import Expectation, identical_share
-from fidelity.compare.metrics.error_ratio import error_ratio
-from fidelity.compare.metrics.outcome import Measured, Undefined
-from fidelity.compare.verdict import judge
+from fidelity.comparison.comparison import compare
+from fidelity.comparison.expectation import Expectation, identical_share
+from fidelity.comparison.metrics.error_ratio import error_ratio
+from fidelity.comparison.metrics.outcome import Measured, Undefined
+from fidelity.comparison.verdict import judge
 
 TRUTH = np.array([[3.0, 4.0]])
 FP16 = with_noise(references(), 0.006)  # what fp16 gives, well inside the fixed limits

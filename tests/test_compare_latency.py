@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fidelity.compare.latency import FEWEST, latency
+from fidelity.comparison.latency import FEWEST, latency
 from fidelity.errors import BadInput
 
 

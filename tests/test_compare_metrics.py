@@ -11,8 +11,8 @@ import pytest
 import scipy.spatial.distance
 import scipy.stats
 
-from fidelity.compare.metrics import OUTPUT_METRICS
-from fidelity.compare.metrics.outcome import Measured, Undefined
+from fidelity.comparison.metrics import OUTPUT_METRICS
+from fidelity.comparison.metrics.outcome import Measured, Undefined
 
 # Sums of n products in float64 are off by at most n * 2**-53 of the sum of magnitudes: 1e-13 for 1024.
 TIGHT = 1e-12

@@ -14,10 +14,10 @@ import pytest
 from test_compare_cases import GPU_FP16, NAMES, POLICY, as_run, references, with_noise
 from test_compare_metrics import ORACLES, TIGHT, noisy_pair
 
-from fidelity.compare.comparison import compare
-from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS
-from fidelity.compare.metrics.outcome import Measured
-from fidelity.compare.policy import Limit
+from fidelity.comparison.comparison import compare
+from fidelity.comparison.metrics import OUTPUT_METRICS, SET_METRICS
+from fidelity.comparison.metrics.outcome import Measured
+from fidelity.comparison.policy import Limit
 
 Figure = Callable[[np.ndarray, np.ndarray], float]
 

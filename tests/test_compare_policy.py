@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from test_compare_cases import KINDS, POLICY
 
-from fidelity.compare.metrics import METRICS, OUTPUT_METRICS, SET_METRICS
-from fidelity.compare.policy import Limit, Policy, load_policy
-from fidelity.compare.run_facts import RunKind
+from fidelity.comparison.metrics import METRICS, OUTPUT_METRICS, SET_METRICS
+from fidelity.comparison.policy import Limit, Policy, load_policy
+from fidelity.comparison.run_facts import RunKind
 from fidelity.errors import BadInput
 
 # issue 2, "It must show"

@@ -8,8 +8,8 @@ import scipy.spatial.distance
 import scipy.stats
 from test_compare_cases import NAMES, references, with_noise
 
-from fidelity.compare.metrics import SET_METRICS
-from fidelity.compare.metrics.outcome import Measured, Undefined
+from fidelity.comparison.metrics import SET_METRICS
+from fidelity.comparison.metrics.outcome import Measured, Undefined
 
 TIGHT = 1e-12  # float64 sums over at most 8 * 1024 products
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fidelity.arithmetic.float16 import Conversion, round_to_float16
 from fidelity.arithmetic.order import Order
 from fidelity.arithmetic.summation import Accumulator, dot
-from fidelity.compare.tolerance import EPS, Format, accumulation_tolerance, excess
+from fidelity.comparison.tolerance import EPS, Format, accumulation_tolerance, excess
 
 ROWS = 200
 ORDERS = (Order(), Order(lanes=4, parts=8, combine="halves"), Order(parts=4, dealing="block"))

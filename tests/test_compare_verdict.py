@@ -22,11 +22,11 @@ from test_compare_cases import (
     with_noise,
 )
 
-from fidelity.compare.comparison import Comparison, compare
-from fidelity.compare.judgement import Judgement
-from fidelity.compare.policy import Policy
-from fidelity.compare.run_facts import RunFacts, RunKind, device_family, run_facts
-from fidelity.compare.verdict import identical_to_cpu, judge
+from fidelity.comparison.comparison import Comparison, compare
+from fidelity.comparison.judgement import Judgement
+from fidelity.comparison.policy import Policy
+from fidelity.comparison.run_facts import RunFacts, RunKind, device_family, run_facts
+from fidelity.comparison.verdict import identical_to_cpu, judge
 from fidelity.devices.job import Job, JobInput, JobResult, Refusal, Residency, RunOutput
 
 PERFECT = as_run(references())

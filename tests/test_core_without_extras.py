@@ -23,7 +23,7 @@ NEEDS_TORCH = {
     "fidelity.arithmetic.torch.tensors",
     "fidelity.faults.modules",
     "fidelity.faults.rewrites",
-    "fidelity.locate.torch_nodes",
+    "fidelity.localisation.torch_nodes",
     "fidelity.models.massive",
     "fidelity.models.seeded",
     "fidelity.models.tower",

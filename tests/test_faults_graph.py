@@ -17,7 +17,7 @@ from test_tflite_emulation import options
 
 from fidelity.arithmetic.profile import load_profile
 from fidelity.faults.plant import FAULTS, OPERATORS, OVERFLOW, RESULTS, planted
-from fidelity.locate.emulations import parsed
+from fidelity.localisation.emulations import parsed
 from fidelity.tflite.emulation.emulate import Emulator
 
 Single = NDArray[np.float32]

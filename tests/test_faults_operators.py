@@ -10,7 +10,7 @@ from test_tflite_builder import GraphBuilder
 from test_tflite_emulation import options
 
 from fidelity.faults.plant import planted
-from fidelity.locate.emulations import parsed
+from fidelity.localisation.emulations import parsed
 
 
 def test_a_dropped_bias_is_missed_and_nothing_else() -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from fidelity.cache import Cache
 from fidelity.cli.gate import exit_code, gate_lines
-from fidelity.compare.policy import Limit, Policy, load_policy
+from fidelity.comparison.policy import Limit, Policy, load_policy
 from fidelity.devices.discovery import Device
 from fidelity.errors import BadInput
-from fidelity.gate import execution
-from fidelity.gate.config import GateConfig, load_config, overridden
-from fidelity.gate.evidence import load_truth
-from fidelity.gate.whole import gate_again, gate_whole
+from fidelity.gating import execution
+from fidelity.gating.config import GateConfig, load_config, overridden
+from fidelity.gating.evidence import load_truth
+from fidelity.gating.whole import gate_again, gate_whole
 from fidelity.progress import Reporter
 from fidelity.report.document import GateReport
 
@@ -227,7 +227,7 @@ def test_a_stored_gpu_run_is_held_against_its_expected_outputs_without_an_emulat
     on_gpu: tuple[GateReport, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execution, "run_job", lambda *_: pytest.fail("a device was asked"))
-    monkeypatch.setattr("fidelity.predict.expected.Emulator", lambda *_: pytest.fail("emulated again"))
+    monkeypatch.setattr("fidelity.prediction.expected.Emulator", lambda *_: pytest.fail("emulated again"))
     report, folder = on_gpu
     again, written = gate_again(folder, load_policy(), tmp_path, Reporter())
     assert again.model_copy(update={"run": report.run}) == report
@@ -285,7 +285,7 @@ def test_a_device_that_computes_otherwise_than_its_profile_is_found(
 def test_without_a_profile_of_the_device_somebody_is_told(
     gpu_device: Device, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fidelity.gate.expecting.shipped", lambda: ("ieee-fp32", "card-mali-opencl"))
+    monkeypatch.setattr("fidelity.gating.expecting.shipped", lambda: ("ieee-fp32", "card-mali-opencl"))
     report, _ = run(config({**GPU, "device": gpu_device.spec}), tmp_path, cache)
     assert report.passed
     assert report.predictions == ()

@@ -16,14 +16,14 @@ import pytest
 from fidelity.arithmetic.observe import Observer, Part
 from fidelity.arithmetic.profile import Profile, load_profile
 from fidelity.errors import BadInput
-from fidelity.locate.asked import Good, Where
-from fidelity.locate.culprit import first_wrong
-from fidelity.locate.cures import CURES
-from fidelity.locate.locate import locate
-from fidelity.locate.noise import error_of
-from fidelity.locate.on_device import Arrays, Ran, RunModel
-from fidelity.locate.records import Located
-from fidelity.locate.reference import Reference
+from fidelity.localisation.asked import Good, Where
+from fidelity.localisation.culprit import first_wrong
+from fidelity.localisation.cures import CURES
+from fidelity.localisation.locate import locate
+from fidelity.localisation.noise import error_of
+from fidelity.localisation.on_device import Arrays, Ran, RunModel
+from fidelity.localisation.records import Located
+from fidelity.localisation.reference import Reference
 from fidelity.tflite.edit import TAP
 from fidelity.tflite.emulation.emulate import Emulator
 from fidelity.tflite.graph import read_graph

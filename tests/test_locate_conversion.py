@@ -11,13 +11,13 @@ from tiny_transformer import Tiny, X, built, judge
 from torch import nn
 
 from fidelity.faults.plant import FAULTS, planted
-from fidelity.locate import torch_nodes
-from fidelity.locate.conversion import beside_pytorch
-from fidelity.locate.counterparts import Node
-from fidelity.locate.emulations import parsed
-from fidelity.locate.noise import NOISE, error_of
-from fidelity.locate.on_device import Array
-from fidelity.locate.reference import Reference
+from fidelity.localisation import torch_nodes
+from fidelity.localisation.conversion import beside_pytorch
+from fidelity.localisation.counterparts import Node
+from fidelity.localisation.emulations import parsed
+from fidelity.localisation.noise import NOISE, error_of
+from fidelity.localisation.on_device import Array
+from fidelity.localisation.reference import Reference
 
 
 @pytest.fixture(scope="module")

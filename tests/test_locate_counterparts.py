@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fidelity.locate.counterparts import RIGHT, Counterparts, Matcher, Node
-from fidelity.locate.noise import NOISE
+from fidelity.localisation.counterparts import RIGHT, Counterparts, Matcher, Node
+from fidelity.localisation.noise import NOISE
 
 Array = NDArray[np.generic]
 MINE = 7

@@ -14,10 +14,10 @@ from tiny_transformer import SHAPE, TOKENS, WIDTH, Tiny, X, built, judge
 from torch import nn
 
 from fidelity.faults.plant import planted
-from fidelity.locate.asked import Where
-from fidelity.locate.emulations import parsed
-from fidelity.locate.locate import locate
-from fidelity.locate.reference import Reference
+from fidelity.localisation.asked import Where
+from fidelity.localisation.emulations import parsed
+from fidelity.localisation.locate import locate
+from fidelity.localisation.reference import Reference
 
 __all__ = ["known", "nodes", "tower"]  # fixtures
 

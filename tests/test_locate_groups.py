@@ -13,10 +13,10 @@ from test_locate import GOOD, MEASURED, X, cpu, device, graph_of, halved, negate
 from test_tflite_builder import GraphBuilder
 from test_tflite_emulation import options
 
-from fidelity.locate.asked import Answer, Where
-from fidelity.locate.groups import sources, with_static
-from fidelity.locate.locate import locate
-from fidelity.locate.taps import tappable
+from fidelity.localisation.asked import Answer, Where
+from fidelity.localisation.groups import sources, with_static
+from fidelity.localisation.locate import locate
+from fidelity.localisation.taps import tappable
 from fidelity.tflite.edit import borders
 from fidelity.tflite.structure import Graph
 

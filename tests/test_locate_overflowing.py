@@ -12,9 +12,9 @@ from test_locate import DEPTH, MEASURED, WIDTH, X, device, graph_of, located, ne
 
 from fidelity.arithmetic.observe import Part
 from fidelity.arithmetic.profile import load_profile
-from fidelity.locate.emulations import TRUTH, Emulation, emulated
-from fidelity.locate.overflowing import overflow_of
-from fidelity.predict.site import Site, headroom
+from fidelity.localisation.emulations import TRUTH, Emulation, emulated
+from fidelity.localisation.overflowing import overflow_of
+from fidelity.prediction.site import Site, headroom
 
 LARGEST = 65504.0
 

@@ -9,9 +9,9 @@ from test_tflite_builder import GraphBuilder
 from tiny_transformer import SHAPE, Tiny, X, built, judge
 
 from fidelity.faults.plant import planted
-from fidelity.locate.conversion import beside_pytorch
-from fidelity.locate.emulations import parsed
-from fidelity.locate.reference import Reference, matched
+from fidelity.localisation.conversion import beside_pytorch
+from fidelity.localisation.emulations import parsed
+from fidelity.localisation.reference import Reference, matched
 
 __all__ = ["known", "nodes", "tower"]  # fixtures
 

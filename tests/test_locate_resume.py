@@ -17,15 +17,15 @@ from test_tflite_builder import add_and_scale
 
 from fidelity.arithmetic.profile import load_profile
 from fidelity.cache import Cache
-from fidelity.compare.policy import load_policy
+from fidelity.comparison.policy import load_policy
 from fidelity.devices.believing import JOB
 from fidelity.devices.discovery import Device, DeviceInfo
 from fidelity.devices.job import Job, JobResult, Residency, RunOutput, Status
 from fidelity.devices.tensor_files import read_tensor, write_tensor
 from fidelity.errors import BadInput, EnvironmentMissing
-from fidelity.gate.locating import Asked, answered
-from fidelity.locate import on_device as module
-from fidelity.locate.on_device import on_device
+from fidelity.gating.locating import Asked, answered
+from fidelity.localisation import on_device as module
+from fidelity.localisation.on_device import on_device
 from fidelity.tflite.emulation.emulate import Emulator
 from fidelity.tflite.graph import read_graph
 

@@ -14,8 +14,8 @@ from test_tflite_emulation import options
 
 from fidelity.cli import main
 from fidelity.errors import BadInput
-from fidelity.locate.records import Traced
-from fidelity.locate.select import parse_selectors, selected
+from fidelity.localisation.records import Traced
+from fidelity.localisation.select import parse_selectors, selected
 from fidelity.tflite.structure import Graph
 
 ROWS = {

@@ -7,8 +7,8 @@ import torch
 from test_locate_counterparts import Array, drawn
 from torch import nn
 
-from fidelity.locate.counterparts import Node
-from fidelity.locate.torch_nodes import visit_nodes
+from fidelity.localisation.counterparts import Node
+from fidelity.localisation.torch_nodes import visit_nodes
 
 
 class Small(nn.Module):

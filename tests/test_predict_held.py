@@ -21,7 +21,7 @@ from fidelity.arithmetic.rules import (
     Softmax,
 )
 from fidelity.arithmetic.summation import Accumulator
-from fidelity.predict.held import SINGLE, Held, held, held_input
+from fidelity.prediction.held import SINGLE, Held, held, held_input
 
 NEAREST, TRUNCATED = Conversion(), Conversion("toward_zero", "saturate")
 HALF, SATURATED = Held(LARGEST), Held(LARGEST, saturates=True)

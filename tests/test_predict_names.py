@@ -6,8 +6,8 @@ import pytest
 
 from fidelity.arithmetic.profile import Origin, Profile, load_profile
 from fidelity.devices.job import Adapter, JobResult
-from fidelity.predict.matching import measured_on, profile_of_run
-from fidelity.predict.module_path import module_path
+from fidelity.prediction.matching import measured_on, profile_of_run
+from fidelity.prediction.module_path import module_path
 
 TOWER = "fidelity.tflite.export_program.NamedIO/fidelity.models.tower.ImageTower_module/timm.models.eva.Eva_model"
 BLOCK = f"{TOWER}/timm.models.eva.EvaBlock_0"

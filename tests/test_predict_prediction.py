@@ -9,13 +9,13 @@ import pytest
 from test_compare_cases import CPU_FP32, GPU_FP16, PHOTOGRAPHS, POLICY, Arrays, codes, references, with_noise
 
 from fidelity.arithmetic.profile import load_profile
-from fidelity.compare.expectation import ProfileId
-from fidelity.compare.policy import Limit
-from fidelity.gate.predicting import judge_prediction
-from fidelity.predict.expected import Expected, Lacking
-from fidelity.predict.predicted import Predicted
-from fidelity.predict.prediction import Prediction, compare_expected, judge_expected, run_kind
-from fidelity.predict.site import Site
+from fidelity.comparison.expectation import ProfileId
+from fidelity.comparison.policy import Limit
+from fidelity.gating.predicting import judge_prediction
+from fidelity.prediction.expected import Expected, Lacking
+from fidelity.prediction.predicted import Predicted
+from fidelity.prediction.prediction import Prediction, compare_expected, judge_expected, run_kind
+from fidelity.prediction.site import Site
 
 TRUTH = {name: keyed["embedding"] for name, keyed in references().items()}
 SITE = Site(

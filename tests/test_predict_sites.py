@@ -17,8 +17,8 @@ from tiny_models import overflowing
 from fidelity.arithmetic.profile import Profile, load_profile
 from fidelity.cache import Cache
 from fidelity.errors import BadInput
-from fidelity.predict.expected import Expected, expected_in_cache, load_expected
-from fidelity.predict.site import Site, by_danger, first_overflow, headroom
+from fidelity.prediction.expected import Expected, expected_in_cache, load_expected
+from fidelity.prediction.site import Site, by_danger, first_overflow, headroom
 from fidelity.tflite.build import GraphBuilder
 
 GPU = load_profile("mldrift-webgpu-lavapipe")
@@ -222,7 +222,7 @@ def test_what_is_stored_is_checked_when_it_is_read(run: Run, tmp_path: Path) -> 
 
 def test_expected_outputs_are_emulated_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(overflowing(), one=values(1, 2, 3, 4))
-    monkeypatch.setattr("fidelity.predict.expected.Emulator.run", lambda *_: pytest.fail("emulated again"))
+    monkeypatch.setattr("fidelity.prediction.expected.Emulator.run", lambda *_: pytest.fail("emulated again"))
     assert run(overflowing(), one=values(1, 2, 3, 4)) == first
 
 

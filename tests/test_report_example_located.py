@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from test_report_example_predictions import PROFILE, site
 
-from fidelity.locate.cures import CURES
-from fidelity.locate.records import Errors, Located, Overflow, Trace, Traced
-from fidelity.predict.site import headroom
+from fidelity.localisation.cures import CURES
+from fidelity.localisation.records import Errors, Located, Overflow, Trace, Traced
+from fidelity.prediction.site import headroom
 
 BLOCKS = 12
 KINDS = ("MUL", "SQUARED_DIFFERENCE", "MEAN", "FULLY_CONNECTED", "ADD")

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from fidelity.compare.run_facts import WeightsDtype
+from fidelity.comparison.run_facts import WeightsDtype
 from fidelity.models.inputs import STRESS
 from fidelity.report.document import ArtefactReport, GraphOperator, tensor_digest
 from fidelity.rewrites.contract import Contract, Exactness

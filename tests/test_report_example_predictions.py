@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from test_report_example_parts import INPUTS, PHOTOGRAPHS, sha
 
-from fidelity.compare.comparison import Outputs
-from fidelity.compare.expectation import ProfileId
-from fidelity.compare.policy import load_policy
-from fidelity.compare.run_facts import RunKind
+from fidelity.comparison.comparison import Outputs
+from fidelity.comparison.expectation import ProfileId
+from fidelity.comparison.policy import load_policy
+from fidelity.comparison.run_facts import RunKind
 from fidelity.devices.job import TensorFile
-from fidelity.predict.expected import Expected, ExpectedTensor, Lacking
-from fidelity.predict.predicted import Predicted
-from fidelity.predict.prediction import Prediction, compare_expected, judge_expected
-from fidelity.predict.site import Site, by_danger, first_overflow, headroom
+from fidelity.prediction.expected import Expected, ExpectedTensor, Lacking
+from fidelity.prediction.predicted import Predicted
+from fidelity.prediction.prediction import Prediction, compare_expected, judge_expected
+from fidelity.prediction.site import Site, by_danger, first_overflow, headroom
 
 KIND = RunKind(device="gpu", precision="fp16", weights="float16")
 PROFILE = ProfileId(name="mldrift-webgpu-lavapipe", sha256=sha("profile"), measured=True)

@@ -18,10 +18,10 @@ from test_report_example_located import hostile as hostile_located
 from test_report_example_parts import INPUTS, PHOTOGRAPHS, artefact, operators, proof, sha, written
 from test_report_example_predictions import OVERFLOW, PROFILE, SITES, predicted, site
 
-from fidelity.compare.comparison import Outputs, compare
-from fidelity.compare.policy import load_policy
-from fidelity.compare.run_facts import WeightsDtype, run_facts
-from fidelity.compare.verdict import judge
+from fidelity.comparison.comparison import Outputs, compare
+from fidelity.comparison.policy import load_policy
+from fidelity.comparison.run_facts import WeightsDtype, run_facts
+from fidelity.comparison.verdict import judge
 from fidelity.devices.job import (
     Adapter,
     Job,
@@ -37,8 +37,8 @@ from fidelity.devices.job import (
 from fidelity.models.input_contract import InputContract
 from fidelity.models.inputs import Input
 from fidelity.models.subject import SubjectRecord
-from fidelity.predict.expected import Lacking
-from fidelity.predict.predicted import Predicted
+from fidelity.prediction.expected import Lacking
+from fidelity.prediction.predicted import Predicted
 from fidelity.report.document import (
     Ablation,
     DeviceRun,

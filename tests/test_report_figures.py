@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fidelity.compare.policy import Limit
+from fidelity.comparison.policy import Limit
 from fidelity.report.figures import (
     chosen_text,
     figure_text,

@@ -12,7 +12,7 @@ import pytest
 from test_report_example_parts import INPUTS
 from test_report_examples import EXAMPLES, HOSTILE, broken, collapsed, hostile, passing, refused
 
-from fidelity.compare.judgement import Finding
+from fidelity.comparison.judgement import Finding
 from fidelity.report.document import GateReport, NotTested, Reason
 from fidelity.report.junit import junit
 

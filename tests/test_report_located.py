@@ -13,7 +13,7 @@ from test_report_examples import assemble, good_run
 from test_report_html import root_of
 from test_report_page_reader import Node, read_page
 
-from fidelity.locate.records import Kind, Located, Traced
+from fidelity.localisation.records import Kind, Located, Traced
 from fidelity.report.block_plot import BlockPlot, block_plot
 from fidelity.report.document import LocatedRun
 from fidelity.report.html import html, trace_plots

@@ -9,8 +9,8 @@ import pytest
 from test_report_example_parts import INPUTS, NAMES, PHOTOGRAPHS, artefact, proof
 from test_report_examples import EXAMPLES, broken, collapsed, passing, refused
 
-from fidelity.compare.comparison import OutputComparison
-from fidelity.compare.metrics.outcome import Undefined
+from fidelity.comparison.comparison import OutputComparison
+from fidelity.comparison.metrics.outcome import Undefined
 from fidelity.report.audit_rows import audit_rows
 from fidelity.report.document import DeviceRun, GateReport, Reason
 from fidelity.report.html import determinism, reason_groups

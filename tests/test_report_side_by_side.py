@@ -12,7 +12,7 @@ from test_report_examples import EXAMPLES, HOSTILE, collapsed, passing
 from test_report_html import wrong_numbers
 from test_report_page_reader import Node, read_page
 
-from fidelity.compare.policy import Limit
+from fidelity.comparison.policy import Limit
 from fidelity.report.comparison_page import comparison_html
 from fidelity.report.printable import printable
 from fidelity.report.side_by_side import Figures, RunComparison, figures, side_by_side

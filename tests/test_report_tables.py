@@ -7,8 +7,8 @@ from test_report_examples import EXAMPLES
 from test_report_html import root_of
 from test_report_page_reader import Node
 
-from fidelity.compare.judgement import Check
-from fidelity.compare.policy import Limit
+from fidelity.comparison.judgement import Check
+from fidelity.comparison.policy import Limit
 from fidelity.report.proof_rows import proof_rows
 
 

@@ -21,15 +21,15 @@ from ai_edge_litert import schema_py_generated as schema
 
 from fidelity.arithmetic.profile import load_profile
 from fidelity.errors import EnvironmentMissing
-from fidelity.locate.cures import CURES
-from fidelity.locate.emulations import emulated, parsed
-from fidelity.locate.noise import NOISE
-from fidelity.locate.on_device import Arrays, Ran, RunModel
-from fidelity.locate.pieces import Case, right_inputs
-from fidelity.locate.records import Errors, Kind, Located
-from fidelity.locate.repro.piece import Blame, Piece, smallest
-from fidelity.locate.repro.write import Device, Repro, write_pack
-from fidelity.locate.taps import tappable
+from fidelity.localisation.cures import CURES
+from fidelity.localisation.emulations import emulated, parsed
+from fidelity.localisation.noise import NOISE
+from fidelity.localisation.on_device import Arrays, Ran, RunModel
+from fidelity.localisation.pieces import Case, right_inputs
+from fidelity.localisation.records import Errors, Kind, Located
+from fidelity.localisation.repro.piece import Blame, Piece, smallest
+from fidelity.localisation.repro.write import Device, Repro, write_pack
+from fidelity.localisation.taps import tappable
 from fidelity.tflite.structure import Graph
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -199,7 +199,7 @@ def test_a_right_value_is_computed_once_a_search(tmp_path: Path, monkeypatch: py
         asked.extend(tensors)
         return right_inputs(case, tensors)
 
-    monkeypatch.setattr("fidelity.locate.repro.piece.right_inputs", right)
+    monkeypatch.setattr("fidelity.localisation.repro.piece.right_inputs", right)
     run = device(tmp_path, tensor="gelu2", spoil=shifted, when=at_least(7))
     found(blame(graph_of(network(), tmp_path), run, "gelu2"))
     assert len(asked) == len(set(asked)) > 5

@@ -18,15 +18,15 @@ import pytest
 from fidelity.arithmetic.profile import load_profile
 from fidelity.cache import Cache
 from fidelity.cli.selftest import exit_code, selftest_lines
-from fidelity.compare.policy import Limit, load_policy
+from fidelity.comparison.policy import Limit, load_policy
 from fidelity.devices.discovery import Device, DeviceInfo
 from fidelity.devices.job import Job, JobInput, JobResult, Precision, RunOutput
 from fidelity.errors import BadInput
 from fidelity.faults.outputs import OUTPUTS
 from fidelity.faults.plant import FAULTS, planted
 from fidelity.faults.swapped import planted_anywhere
-from fidelity.gate.execution import Execution
-from fidelity.locate.emulations import emulated, parsed
+from fidelity.gating.execution import Execution
+from fidelity.localisation.emulations import emulated, parsed
 from fidelity.selftest.catalogue import PLACES, chosen_faults, faults_of, unplanted
 from fidelity.selftest.graphs import plant
 from fidelity.selftest.outputs import GPU_ALONE, output_row

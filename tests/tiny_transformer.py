@@ -13,11 +13,11 @@ from test_tflite_builder import GraphBuilder
 from test_tflite_emulation import options
 from torch import nn
 
-from fidelity.locate.conversion import beside_pytorch, misconverted
-from fidelity.locate.emulations import parsed
-from fidelity.locate.on_device import Array
-from fidelity.locate.records import Traced
-from fidelity.locate.reference import Reference
+from fidelity.localisation.conversion import beside_pytorch, misconverted
+from fidelity.localisation.emulations import parsed
+from fidelity.localisation.on_device import Array
+from fidelity.localisation.records import Traced
+from fidelity.localisation.reference import Reference
 from fidelity.tflite.structure import Graph
 
 TOKENS, WIDTH, WIDER = 6, 8, 16

@@ -31,7 +31,7 @@ def convert(
     """Convert a source model to a .tflite, with its manifest beside it."""
     if output.suffix != ".tflite":
         raise BadInput(f"output {output}: expected a name that ends in .tflite")
-    from fidelity.gate.artefacts import copy_artefact, make_artefact  # noqa: PLC0415 - torch is an extra
+    from fidelity.gating.artefacts import copy_artefact, make_artefact  # noqa: PLC0415 - torch is an extra
     from fidelity.models.subject import build_subject  # noqa: PLC0415
     from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
     from fidelity.tflite.manifest import read_manifest  # noqa: PLC0415

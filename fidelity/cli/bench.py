@@ -30,7 +30,7 @@ def bench(
     """Steady and best latency, spread and drift, CPU and GPU side by side."""
     from fidelity.bench import Bench, BenchPlan, against_baseline  # noqa: PLC0415
     from fidelity.bench import bench as run_bench  # noqa: PLC0415
-    from fidelity.compare.policy import load_policy  # noqa: PLC0415
+    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
     from fidelity.devices.discovery import resolve  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)

@@ -15,7 +15,7 @@ from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
     from fidelity.arithmetic.profile import Profile
-    from fidelity.gate.config import GateConfig
+    from fidelity.gating.config import GateConfig
     from fidelity.report.document import DeviceRun, GateReport
 
 ProfileOption = Annotated[
@@ -46,9 +46,9 @@ def gate(
     verbose: o.Verbose = False,
 ) -> int:
     """May this artefact be released? Proves, converts, audits, runs, judges and reports."""
-    from fidelity.compare.policy import load_policy  # noqa: PLC0415
-    from fidelity.gate.config import load_config, overridden  # noqa: PLC0415
-    from fidelity.gate.whole import gate_again, gate_whole  # noqa: PLC0415 - loads torch when it must
+    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
+    from fidelity.gating.config import load_config, overridden  # noqa: PLC0415
+    from fidelity.gating.whole import gate_again, gate_whole  # noqa: PLC0415 - loads torch when it must
 
     session = o.Session(json, verbose, None)
     limits = load_policy(policy)
@@ -99,7 +99,7 @@ def gate_lines(report: GateReport) -> list[str]:
 
 def run_line(run: DeviceRun) -> str:
     """Label, residency, worst correlation, steady time and verdict of one run."""
-    from fidelity.gate.reasons import against_expected, worst_correlation  # noqa: PLC0415
+    from fidelity.gating.reasons import against_expected, worst_correlation  # noqa: PLC0415
 
     r = run.result.residency
     nodes = f"{r.nodes_on_device}/{r.nodes_total} nodes" if r else "residency not known"
@@ -128,10 +128,10 @@ def compare(
     verbose: o.Verbose = False,
 ) -> int:
     """Does this artefact, on this device, match PyTorch in float64?"""
-    from fidelity.compare.policy import load_policy  # noqa: PLC0415
-    from fidelity.gate.config import RunPlan  # noqa: PLC0415
-    from fidelity.gate.references import find_reference  # noqa: PLC0415
-    from fidelity.gate.single import compare_once, image_input, image_inputs  # noqa: PLC0415
+    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
+    from fidelity.gating.config import RunPlan  # noqa: PLC0415
+    from fidelity.gating.references import find_reference  # noqa: PLC0415
+    from fidelity.gating.single import compare_once, image_input, image_inputs  # noqa: PLC0415
     from fidelity.tflite.graph import read_graph  # noqa: PLC0415
     from fidelity.tflite.manifest import weights_dtype_of  # noqa: PLC0415
 

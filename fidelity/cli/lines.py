@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fidelity.compare.judgement import Judgement
+from fidelity.comparison.judgement import Judgement
 
 _HEAD = f"  {'':4} {'metric':26} {'worst':>14}  (the smallest limit that would pass)"
 

@@ -15,8 +15,8 @@ from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fidelity.gate.locating import Known
-    from fidelity.locate.records import Located, Traced
+    from fidelity.gating.locating import Known
+    from fidelity.localisation.records import Located, Traced
 
 LOCATED = "located.json"
 
@@ -48,12 +48,12 @@ def locate(
     verbose: o.Verbose = False,
 ) -> int:
     """Where does the first wrong number come from, and whose fault is it?"""
-    from fidelity.compare.policy import load_policy  # noqa: PLC0415
+    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
     from fidelity.devices.discovery import resolve  # noqa: PLC0415
-    from fidelity.gate.locating import Asked, locate_and_pack  # noqa: PLC0415
-    from fidelity.gate.run_folder import new_run  # noqa: PLC0415
-    from fidelity.gate.single import image_input, image_inputs  # noqa: PLC0415
-    from fidelity.locate.select import parse_selectors, selected  # noqa: PLC0415
+    from fidelity.gating.locating import Asked, locate_and_pack  # noqa: PLC0415
+    from fidelity.gating.run_folder import new_run  # noqa: PLC0415
+    from fidelity.gating.single import image_input, image_inputs  # noqa: PLC0415
+    from fidelity.localisation.select import parse_selectors, selected  # noqa: PLC0415
     from fidelity.report.located_rows import FINE  # noqa: PLC0415
     from fidelity.tflite.graph import read_graph  # noqa: PLC0415
 
@@ -81,10 +81,10 @@ def _known(
     text: str, file: Path, weights: str, seed: int, images: Path, names: tuple[str, ...] | None, goldens: Path
 ) -> Known:
     """The reference; of a source model also the tower, with the rewrites that the manifest names."""
-    from fidelity.gate.artefacts import tower_of  # noqa: PLC0415
-    from fidelity.gate.locating import Known  # noqa: PLC0415
-    from fidelity.gate.references import find_reference  # noqa: PLC0415
-    from fidelity.gate.single import check_same_weights  # noqa: PLC0415
+    from fidelity.gating.artefacts import tower_of  # noqa: PLC0415
+    from fidelity.gating.locating import Known  # noqa: PLC0415
+    from fidelity.gating.references import find_reference  # noqa: PLC0415
+    from fidelity.gating.single import check_same_weights  # noqa: PLC0415
     from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
     from fidelity.tflite.manifest import manifest_path, read_manifest  # noqa: PLC0415
 
@@ -100,7 +100,7 @@ def _known(
 
 def lines(found: Located, verbose: bool) -> list[str]:
     """The verdict, its evidence, what the errors are, the trace block by block, the cure."""
-    from fidelity.locate.culprit import blocks  # noqa: PLC0415
+    from fidelity.localisation.culprit import blocks  # noqa: PLC0415
 
     e = found.errors
     told = [

@@ -19,10 +19,10 @@ from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
     from fidelity.arithmetic.profile import Profile
-    from fidelity.compare.policy import Policy
-    from fidelity.gate.predicting import Against
-    from fidelity.predict.prediction import Prediction
-    from fidelity.predict.site import Site
+    from fidelity.comparison.policy import Policy
+    from fidelity.gating.predicting import Against
+    from fidelity.prediction.prediction import Prediction
+    from fidelity.prediction.site import Site
 
 _SHOWN = 10
 
@@ -46,15 +46,15 @@ def predict(
     verbose: o.Verbose = False,
 ) -> int:
     """Expected error, headroom at every site, the first overflow, and a verdict; no device is asked."""
-    from fidelity.compare.policy import load_policy  # noqa: PLC0415
+    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
     if sweep:
         return layernorm_sweep(what, profile or "", weights, images, o.names(inputs), seed, session)
     limits = load_policy(policy)
     if what.endswith(".json"):
-        from fidelity.gate.predicting import judge_prediction  # noqa: PLC0415
-        from fidelity.predict.prediction import Prediction  # noqa: PLC0415
+        from fidelity.gating.predicting import judge_prediction  # noqa: PLC0415
+        from fidelity.prediction.prediction import Prediction  # noqa: PLC0415
 
         prediction = judge_prediction(Prediction.read(Path(what)), limits)
     else:
@@ -100,8 +100,8 @@ def _profile(which: str | None) -> Profile:
 
 def _source(source: str, choice: Choice, session: o.Session) -> Case:
     """The source model, converted (or taken from the cache); it is its own reference unless another is given."""
-    from fidelity.gate.artefacts import make_artefact  # noqa: PLC0415 - torch is an extra
-    from fidelity.gate.predicting import Against, truth_in_cache  # noqa: PLC0415
+    from fidelity.gating.artefacts import make_artefact  # noqa: PLC0415 - torch is an extra
+    from fidelity.gating.predicting import Against, truth_in_cache  # noqa: PLC0415
     from fidelity.models.subject import build_subject  # noqa: PLC0415
     from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
 
@@ -121,7 +121,7 @@ def _source(source: str, choice: Choice, session: o.Session) -> Case:
 
 
 def _file(file: Path, choice: Choice) -> Case:
-    from fidelity.gate.single import image_input, image_inputs, load_array  # noqa: PLC0415
+    from fidelity.gating.single import image_input, image_inputs, load_array  # noqa: PLC0415
 
     taken = image_input(file)
     if choice.input_file is not None:
@@ -134,9 +134,9 @@ def _file(file: Path, choice: Choice) -> Case:
 
 
 def _reference(text: str, artefact: Path, choice: Choice, photographs: tuple[str, ...]) -> Against:
-    from fidelity.gate.predicting import Against  # noqa: PLC0415
-    from fidelity.gate.references import find_reference  # noqa: PLC0415
-    from fidelity.gate.single import check_same_weights  # noqa: PLC0415
+    from fidelity.gating.predicting import Against  # noqa: PLC0415
+    from fidelity.gating.references import find_reference  # noqa: PLC0415
+    from fidelity.gating.single import check_same_weights  # noqa: PLC0415
 
     found = find_reference(text, choice.weights, choice.seed, choice.images, choice.names, choice.goldens)
     check_same_weights(artefact, found)
@@ -144,7 +144,7 @@ def _reference(text: str, artefact: Path, choice: Choice, photographs: tuple[str
 
 
 def _predicted(case: Case, profile: Profile, policy: Policy, session: o.Session) -> Prediction:
-    from fidelity.gate.predicting import predict_artefact  # noqa: PLC0415
+    from fidelity.gating.predicting import predict_artefact  # noqa: PLC0415
 
     with session.reporter.stage(f"emulate {profile.name}", len(case.inputs)) as step:
         return predict_artefact(case.artefact, case.inputs, profile, case.against, policy, Cache(), step)[0]

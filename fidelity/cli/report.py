@@ -28,7 +28,7 @@ def report(
     verbose: o.Verbose = False,
 ) -> int:
     """What is in a stored run, and what differs between two? It shows, and judges nothing: exit 0."""
-    from fidelity.gate.run_folder import stored_run  # noqa: PLC0415
+    from fidelity.gating.run_folder import stored_run  # noqa: PLC0415
     from fidelity.report.document import GateReport  # noqa: PLC0415 - matplotlib is slow to load
     from fidelity.report.write import PAGE_FILE, REPORT_FILE  # noqa: PLC0415
 

@@ -31,7 +31,7 @@ def run(
     verbose: o.Verbose = False,
 ) -> int:
     """One execution: outputs, residency, timing. --output keeps the result's JSON."""
-    from fidelity.gate.single import run_once  # noqa: PLC0415
+    from fidelity.gating.single import run_once  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
     with session.reporter.stage(f"run on {device}", 1) as step:

@@ -32,7 +32,7 @@ def selftest(
     verbose: o.Verbose = False,
 ) -> int:
     """Plant every fault in every place that can have it: is each caught, and does every clean model pass?"""
-    from fidelity.compare.policy import load_policy  # noqa: PLC0415
+    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
     from fidelity.selftest.selftest import TWO_BLOCK, Asked  # noqa: PLC0415
     from fidelity.selftest.selftest import selftest as test  # noqa: PLC0415 - loads torch
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fidelity.locate.records import Traced
+from fidelity.localisation.records import Traced
 from fidelity.report.plots import DASHES
 from fidelity.report.printable import printable
 from fidelity.report.svg import DIM, calm, drawing, key, marks, page_element, series_colour

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fidelity.compare.policy import Policy
+from fidelity.comparison.policy import Policy
 from fidelity.record import Record
 from fidelity.report.document import DeviceRun, GateReport
 

@@ -11,14 +11,14 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from fidelity.compare.comparison import Comparison
-from fidelity.compare.expectation import Expectation
-from fidelity.compare.judgement import Judgement
-from fidelity.compare.policy import Policy
+from fidelity.comparison.comparison import Comparison
+from fidelity.comparison.expectation import Expectation
+from fidelity.comparison.judgement import Judgement
+from fidelity.comparison.policy import Policy
 from fidelity.devices.job import JobResult, Precision
-from fidelity.locate.records import Located
+from fidelity.localisation.records import Located
 from fidelity.models.subject import SubjectRecord
-from fidelity.predict.prediction import Prediction
+from fidelity.prediction.prediction import Prediction
 from fidelity.record import Figure, Record
 from fidelity.rewrites.proof import Proof
 from fidelity.tflite.audit import AuditReport

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fidelity.compare.expectation import ExpectedOutput
-from fidelity.compare.metrics import ERROR_RATIO
-from fidelity.compare.policy import Limit
+from fidelity.comparison.expectation import ExpectedOutput
+from fidelity.comparison.metrics import ERROR_RATIO
+from fidelity.comparison.policy import Limit
 from fidelity.report.document import DeviceRun, GateReport, PredictionReport
 from fidelity.report.headroom_plot import HeadroomPlot
 from fidelity.report.plots import ErrorPlot, Series

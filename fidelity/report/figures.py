@@ -10,8 +10,8 @@ import math
 
 from markupsafe import Markup
 
-from fidelity.compare.metrics import METRICS
-from fidelity.compare.policy import Limit
+from fidelity.comparison.metrics import METRICS
+from fidelity.comparison.policy import Limit
 
 MEGABYTE = 1e6
 

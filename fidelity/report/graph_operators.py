@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fidelity.predict.module_path import module_path
+from fidelity.prediction.module_path import module_path
 from fidelity.report.document import GraphOperator, tensor_digest
 from fidelity.tflite.structure import Graph, Operator
 

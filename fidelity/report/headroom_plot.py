@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from fidelity.predict.site import Site
+from fidelity.prediction.site import Site
 from fidelity.report.svg import DIM, INK, calm, drawing, key, marks, page_element, series_colour
 
 _WIDTH, _HEIGHT = 4.2, 2.4  # inches of 72 units, as wide as the other plots

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from fidelity.compare.metrics import METRICS
+from fidelity.comparison.metrics import METRICS
 from fidelity.devices.standing import stands_for
 from fidelity.report import located_rows
 from fidelity.report.audit_rows import audit_rows

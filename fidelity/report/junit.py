@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
-from fidelity.compare.judgement import Finding
+from fidelity.comparison.judgement import Finding
 from fidelity.report.document import ArtefactReport, DeviceRun, GateReport, PredictionReport
 from fidelity.report.expected_rows import ratio_failures
 from fidelity.report.printable import printable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from fidelity.locate.records import Kind, Located, Trace, Traced
-from fidelity.predict.module_path import block_of
+from fidelity.localisation.records import Kind, Located, Trace, Traced
+from fidelity.prediction.module_path import block_of
 
 SHOWN_AROUND = 6
 README = "README.md"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fidelity.locate.records import Overflow, Traced
+from fidelity.localisation.records import Overflow, Traced
 from fidelity.report.headroom_plot import MOST
 from fidelity.report.svg import DIM, INK, calm, drawing, key, marks, page_element, series_colour
 

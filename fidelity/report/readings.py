@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fidelity.compare.comparison import OutputComparison
-from fidelity.compare.metrics import OUTPUT_METRICS
-from fidelity.compare.policy import Limit, Policy
+from fidelity.comparison.comparison import OutputComparison
+from fidelity.comparison.metrics import OUTPUT_METRICS
+from fidelity.comparison.policy import Limit, Policy
 from fidelity.report.document import DeviceRun, GateReport
 
 CORRELATION = "correlation"

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Literal
 
 from fidelity.devices.job import Refusal, Residency
-from fidelity.predict.module_path import block_of
+from fidelity.prediction.module_path import block_of
 from fidelity.report.document import DeviceRun, GateReport, GraphOperator, tensor_digest
 
 State = Literal["taken", "refused", "doubtful", "beside", "left"]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from fidelity.locate.records import Kind, Located
+from fidelity.localisation.records import Kind, Located
 from fidelity.record import Figure, Record
 from fidelity.report.differences import Difference, adapter_of, differences
 from fidelity.report.document import DeviceRun, GateReport, Reason

@@ -13,11 +13,11 @@ from fidelity.devices.discovery import on_cpu
 from fidelity.errors import BadInput
 from fidelity.faults.plant import OVERFLOW
 from fidelity.faults.swapped import planted_anywhere
-from fidelity.gate.execution import Execution
-from fidelity.locate.emulations import TRUTH, emulated, parsed
-from fidelity.locate.noise import error_of
-from fidelity.locate.on_device import Arrays
-from fidelity.locate.taps import tappable
+from fidelity.gating.execution import Execution
+from fidelity.localisation.emulations import TRUTH, emulated, parsed
+from fidelity.localisation.noise import error_of
+from fidelity.localisation.on_device import Arrays
+from fidelity.localisation.taps import tappable
 from fidelity.models.counter_random import uniform_integers
 from fidelity.selftest.locating import in_artefact, in_device
 from fidelity.selftest.records import FaultRow, Localised, fault_row

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from fidelity.devices.discovery import on_cpu, resolve
 from fidelity.faults.swapped import planted_anywhere
-from fidelity.gate.expecting import profile_for
-from fidelity.gate.locating import good_by
-from fidelity.locate.asked import Answer, Where
-from fidelity.locate.locate import locate
-from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
-from fidelity.locate.reference import Reference
+from fidelity.gating.expecting import profile_for
+from fidelity.gating.locating import good_by
+from fidelity.localisation.asked import Answer, Where
+from fidelity.localisation.locate import locate
+from fidelity.localisation.on_device import Arrays, Ran, RunModel, on_device
+from fidelity.localisation.reference import Reference
 from fidelity.selftest.records import Localised
 from fidelity.selftest.rig import Rig
 from fidelity.selftest.specimen import Specimen

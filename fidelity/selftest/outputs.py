@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from fidelity.errors import BadInput
 from fidelity.faults.outputs import OUTPUTS, Returned
-from fidelity.gate.execution import Execution
+from fidelity.gating.execution import Execution
 from fidelity.models.counter_random import uniform_integers
-from fidelity.predict.predicted import Predicted
+from fidelity.prediction.predicted import Predicted
 from fidelity.selftest.records import FaultRow, fault_row
 from fidelity.selftest.rig import Rig, seen_by_gate
 from fidelity.selftest.specimen import Specimen

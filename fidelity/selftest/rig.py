@@ -10,17 +10,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fidelity.cache import Cache
-from fidelity.compare.judgement import Judgement
-from fidelity.compare.policy import Policy
+from fidelity.comparison.judgement import Judgement
+from fidelity.comparison.policy import Policy
 from fidelity.devices.discovery import Device, on_cpu
-from fidelity.gate.config import RunPlan
-from fidelity.gate.execution import Execution, execute
-from fidelity.gate.expecting import profile_for
-from fidelity.gate.judging import Outputs, Truth, judged, only_output
-from fidelity.gate.predicting import Against, predict_artefact
+from fidelity.gating.config import RunPlan
+from fidelity.gating.execution import Execution, execute
+from fidelity.gating.expecting import profile_for
+from fidelity.gating.judging import Outputs, Truth, judged, only_output
+from fidelity.gating.predicting import Against, predict_artefact
 from fidelity.models.subject import Subject
-from fidelity.predict.expected import load_expected
-from fidelity.predict.predicted import Predicted
+from fidelity.prediction.expected import load_expected
+from fidelity.prediction.predicted import Predicted
 from fidelity.record import Record
 from fidelity.report.document import DeviceRun
 from fidelity.selftest.records import FaultRow, Seen

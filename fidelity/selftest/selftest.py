@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from fidelity.cache import Cache
-from fidelity.compare.policy import Policy
+from fidelity.comparison.policy import Policy
 from fidelity.devices.discovery import Device, on_cpu, quickest, resolve
 from fidelity.errors import EnvironmentMissing
 from fidelity.models.subject import Subject

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.cache import Cache
-from fidelity.gate.artefacts import OUTPUT
+from fidelity.gating.artefacts import OUTPUT
 from fidelity.models.subject import Subject, build_subject, truth
 from fidelity.tflite.graph import read_graph
 from fidelity.tflite.manifest import AppliedRewrite, Provenance, write_manifest
@@ -72,7 +72,7 @@ def specimens(
     subjects: Sequence[Subject], rewrites: tuple[Rewrite, ...], more: Sequence[Tampered], cache: Cache, step: Step
 ) -> tuple[list[Specimen], dict[str, Path]]:
     """Every subject converted, and the artefacts of further models by name."""
-    from fidelity.gate.artefacts import tower_of  # noqa: PLC0415 - torch is an extra
+    from fidelity.gating.artefacts import tower_of  # noqa: PLC0415 - torch is an extra
 
     towers = [tower_of(subject, rewrites) for subject in subjects]
     wanted = [(f"seed-{s.record.seed}", tower, s) for s, tower in zip(subjects, towers, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fidelity.gate.weights import rewritten_weights
+from fidelity.gating.weights import rewritten_weights
 from fidelity.rewrites.contract import Rewrite
 from fidelity.selftest.graphs import PlantedGraph
 from fidelity.selftest.records import FaultRow, Localised, Seen, fault_row

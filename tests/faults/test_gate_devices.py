@@ -18,9 +18,9 @@ from android_stand_in import entered, nothing_left
 
 from fidelity.cache import Cache
 from fidelity.cli.gate import exit_code
-from fidelity.compare.policy import load_policy
-from fidelity.gate.config import GateConfig
-from fidelity.gate.whole import gate_whole
+from fidelity.comparison.policy import load_policy
+from fidelity.gating.config import GateConfig
+from fidelity.gating.whole import gate_whole
 from fidelity.progress import Reporter
 from fidelity.report.document import GateReport
 

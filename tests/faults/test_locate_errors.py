@@ -24,8 +24,8 @@ from fidelity.cli import main
 from fidelity.devices import discovery
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import JobResult
-from fidelity.locate import on_device
-from fidelity.locate.on_device import Ran
+from fidelity.localisation import on_device
+from fidelity.localisation.on_device import Ran
 from fidelity.tflite.emulation.emulate import Emulator
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from operation_pieces import Draw, Piece, Wide, away_from_zero, drawn_shape, pie
 from operation_sums import SUMS
 from scipy.special import erf
 
-from fidelity.compare.tolerance import SAFETY
+from fidelity.comparison.tolerance import SAFETY
 
 BINARY = {
     "ADD": (np.add, np.subtract),

@@ -15,7 +15,7 @@ import numpy as np
 from device_graphs import Cases, Shape, Single
 from numpy.typing import NDArray
 
-from fidelity.compare.tolerance import EPS, Format
+from fidelity.comparison.tolerance import EPS, Format
 
 Wide = NDArray[np.float64]
 TINY: dict[Format, float] = {"float16": 2.0**-14, "float32": 2.0**-126}

@@ -1,4 +1,4 @@
-"""Products and reductions: a sum of K terms is off by at most what fidelity.compare.tolerance derives from sqrt(K).
+"""Products and reductions: a sum of K terms is off by at most what fidelity.comparison.tolerance derives from sqrt(K).
 
 The fault of each is one that keeps the size of the numbers: outputs in each other's places, half of the terms
 forgotten. Against the bound of float16, 4 eps sqrt(K + 1) of the magnitudes' sum, it has to show in the worst element.
@@ -12,7 +12,7 @@ import numpy as np
 from device_graphs import Cases, Single, options
 from operation_pieces import Draw, Piece, Wide, piece
 
-from fidelity.compare.tolerance import EPS, SMALLEST, accumulation_tolerance
+from fidelity.comparison.tolerance import EPS, SMALLEST, accumulation_tolerance
 
 
 def _bound(magnitude: Wide, terms: int) -> Callable[[float], Wide]:

@@ -15,13 +15,13 @@ from test_locate import GOOD, ROWS, WIDTH, X, graph_of, network
 
 from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import Device, resolve
-from fidelity.locate.asked import Where
-from fidelity.locate.emulations import TRUTH
-from fidelity.locate.locate import locate
-from fidelity.locate.on_device import Arrays, Ran, RunModel, on_device
-from fidelity.locate.records import Located
-from fidelity.locate.taps import tappable
-from fidelity.locate.trace import trace
+from fidelity.localisation.asked import Where
+from fidelity.localisation.emulations import TRUTH
+from fidelity.localisation.locate import locate
+from fidelity.localisation.on_device import Arrays, Ran, RunModel, on_device
+from fidelity.localisation.records import Located
+from fidelity.localisation.taps import tappable
+from fidelity.localisation.trace import trace
 from fidelity.tflite.structure import Graph
 
 pytestmark = pytest.mark.gpu_device

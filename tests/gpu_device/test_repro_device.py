@@ -19,11 +19,11 @@ from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import Device as FoundDevice
 from fidelity.devices.discovery import resolve
 from fidelity.devices.litert import runtime_versions
-from fidelity.locate.asked import Answer, Where
-from fidelity.locate.locate import locate
-from fidelity.locate.on_device import RunModel, on_device
-from fidelity.locate.repro.piece import Blame, smallest
-from fidelity.locate.repro.write import Device, Repro, write_pack
+from fidelity.localisation.asked import Answer, Where
+from fidelity.localisation.locate import locate
+from fidelity.localisation.on_device import RunModel, on_device
+from fidelity.localisation.repro.piece import Blame, smallest
+from fidelity.localisation.repro.write import Device, Repro, write_pack
 from fidelity.tflite.structure import Graph
 
 pytestmark = pytest.mark.gpu_device

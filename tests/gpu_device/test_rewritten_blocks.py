@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_models import job_folder
 
-from fidelity.compare.tolerance import EPS, Format
+from fidelity.comparison.tolerance import EPS, Format
 from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import JobResult, Precision

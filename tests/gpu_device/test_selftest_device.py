@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fidelity.cache import Cache
-from fidelity.compare.policy import load_policy
+from fidelity.comparison.policy import load_policy
 from fidelity.devices.discovery import Device
 from fidelity.progress import Reporter
 from fidelity.selftest.records import SelftestReport

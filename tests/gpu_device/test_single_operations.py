@@ -18,7 +18,7 @@ from operation_kinds import KINDS
 from operation_pieces import Piece, excess
 from tiny_models import job_folder
 
-from fidelity.compare.tolerance import Format
+from fidelity.comparison.tolerance import Format
 from fidelity.devices.believing import load_outputs
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import JobResult, Precision

@@ -15,8 +15,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fidelity.compare.metrics import OUTPUT_METRICS, SET_METRICS
-from fidelity.compare.metrics.outcome import Measured, Undefined
+from fidelity.comparison.metrics import OUTPUT_METRICS, SET_METRICS
+from fidelity.comparison.metrics.outcome import Measured, Undefined
 
 # float32 values, as devices return them, over twelve decades and exactly zero
 VALUES = st.floats(-1e6, 1e6, width=32).filter(lambda x: x == 0 or abs(x) >= 1e-6)
