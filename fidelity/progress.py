@@ -65,3 +65,8 @@ class Reporter:
 
         yield step
         self.say(f"{title}: done in {time.monotonic() - started:.1f} s")
+
+
+def quiet() -> Reporter:
+    """Tells nothing: for callers that are programs."""
+    return Reporter(Console(quiet=True, stderr=True))

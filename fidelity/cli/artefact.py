@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fidelity.cache import Cache
 from fidelity.cli import options as o
-from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
+from fidelity.errors import EXIT_FAIL, EXIT_PASS
 
 if TYPE_CHECKING:
     from fidelity.tflite.audit import AuditReport
@@ -29,20 +28,19 @@ def convert(
     verbose: o.Verbose = False,
 ) -> int:
     """Convert a source model to a .tflite, with its manifest beside it."""
-    if output.suffix != ".tflite":
-        raise BadInput(f"output {output}: expected a name that ends in .tflite")
-    from fidelity.gating.artefacts import copy_artefact, make_artefact  # noqa: PLC0415 - torch is an extra
-    from fidelity.models.subject import build_subject  # noqa: PLC0415
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
-    from fidelity.tflite.manifest import read_manifest  # noqa: PLC0415
+    from fidelity.api.sources import convert as run_conversion  # noqa: PLC0415
 
     session = o.Session(json, verbose, None)
-    selected = chosen(rewrites)
-    subject = build_subject(source, weights, seed, images, None)
-    with session.reporter.stage("convert", 4) as step:
-        artefact = make_artefact(subject, selected, weights_dtype, Cache(), step)
-        copy_artefact(artefact, output)
-    manifest = read_manifest(output)
+    manifest = run_conversion(
+        source,
+        output,
+        weights=weights,
+        rewrites=rewrites,
+        weights_dtype=weights_dtype,
+        images=images,
+        seed=seed,
+        reporter=session.reporter,
+    )
     lines = [
         f"{output}: {manifest.file_size:,} bytes, {weights_dtype} weights, {sum(manifest.census.values())} nodes",
         f"sha256 {manifest.sha256}",

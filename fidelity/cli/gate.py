@@ -14,7 +14,6 @@ from fidelity.cli.run import result_lines
 from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
-    from fidelity.arithmetic.profile import Profile
     from fidelity.gating.config import GateConfig
     from fidelity.report.document import DeviceRun, GateReport
 
@@ -46,6 +45,7 @@ def gate(
     verbose: o.Verbose = False,
 ) -> int:
     """May this artefact be released? Proves, converts, audits, runs, judges and reports."""
+    from fidelity.arithmetic.profile import load_profile  # noqa: PLC0415
     from fidelity.comparison.policy import load_policy  # noqa: PLC0415
     from fidelity.gating.config import load_config, overridden  # noqa: PLC0415
     from fidelity.gating.whole import gate_again, gate_whole  # noqa: PLC0415 - loads torch when it must
@@ -65,19 +65,12 @@ def gate(
             "only": o.names(inputs),
         }
         chosen: GateConfig = overridden(load_config(config), changes, images, device or None)
-        arithmetic = given_profile(profile)
+        arithmetic = None if profile is None else load_profile(profile)
         report, folder = gate_whole(
             chosen, limits, output, Cache(cache), session.reporter, ablate=ablate, profile=arithmetic
         )
     session.show(report, [*gate_lines(report), f"report: {folder / 'index.html'}"])
     return exit_code(report)
-
-
-def given_profile(which: str | None) -> Profile | None:
-    """The profile given by hand, read before anything runs."""
-    from fidelity.arithmetic.profile import load_profile  # noqa: PLC0415
-
-    return None if which is None else load_profile(which)
 
 
 def exit_code(report: GateReport) -> int:
@@ -128,21 +121,23 @@ def compare(
     verbose: o.Verbose = False,
 ) -> int:
     """Does this artefact, on this device, match PyTorch in float64?"""
-    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
-    from fidelity.gating.config import RunPlan  # noqa: PLC0415
-    from fidelity.gating.references import find_reference  # noqa: PLC0415
-    from fidelity.gating.single import compare_once, image_input, image_inputs  # noqa: PLC0415
-    from fidelity.tflite.graph import read_graph  # noqa: PLC0415
-    from fidelity.tflite.manifest import weights_dtype_of  # noqa: PLC0415
+    from fidelity.api.artefacts import compare as run_comparison  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
-    limits, arithmetic = load_policy(policy), given_profile(profile)
-    chosen = image_inputs(image_input(file), images, o.names(inputs), seed)
-    found = find_reference(reference, weights, seed, images, o.names(inputs), goldens)
-    dtype = weights_dtype_of(read_graph(file))
-    plan = RunPlan(label=f"{device} {precision}", device=device, precision=precision, weights_dtype=dtype)
-    with session.reporter.stage(f"run on {device}", 1) as step:
-        compared = compare_once(file, plan, chosen, found, limits, Cache(), step, arithmetic)
+    compared = run_comparison(
+        file,
+        reference=reference,
+        weights=weights,
+        device=device,
+        precision=precision,
+        policy=policy,
+        profile=profile,
+        inputs=o.names(inputs),
+        images=images,
+        goldens=goldens,
+        seed=seed,
+        reporter=session.reporter,
+    )
     session.show(compared, compare_lines(compared))
     return EXIT_PASS if compared.judgement.passed else EXIT_FAIL
 

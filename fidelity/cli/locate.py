@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fidelity.cache import Cache
 from fidelity.cli import options as o
-from fidelity.cli.gate import REPORTS, PolicyOption, ProfileOption, given_profile
+from fidelity.cli.gate import REPORTS, PolicyOption, ProfileOption
 from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fidelity.gating.locating import Known
     from fidelity.localisation.records import Located, Traced
 
 LOCATED = "located.json"
@@ -48,24 +46,31 @@ def locate(
     verbose: o.Verbose = False,
 ) -> int:
     """Where does the first wrong number come from, and whose fault is it?"""
-    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
-    from fidelity.devices.discovery import resolve  # noqa: PLC0415
-    from fidelity.gating.locating import Asked, locate_and_pack  # noqa: PLC0415
+    from fidelity.api.artefacts import locate as run_search  # noqa: PLC0415
     from fidelity.gating.run_folder import new_run  # noqa: PLC0415
-    from fidelity.gating.single import image_input, image_inputs  # noqa: PLC0415
     from fidelity.localisation.select import parse_selectors, selected  # noqa: PLC0415
     from fidelity.report.located_rows import FINE  # noqa: PLC0415
     from fidelity.tflite.graph import read_graph  # noqa: PLC0415
 
     session = o.Session(json, verbose, None)
     selectors = parse_selectors(show or ())
-    asked = Asked(file, resolve(device), precision, load_policy(policy), given_profile(profile))
-    names = o.names(inputs)
-    chosen = image_inputs(image_input(file), images, names, seed)
-    known = None if reference is None else _known(reference, file, weights, seed, images, names, goldens)
     with new_run(output, f"locate-{file.stem}") as folder:
-        with session.reporter.stage(f"locate on {device}", len(chosen.arrays) + 2) as step:
-            found = locate_and_pack(asked, chosen.arrays, known, Cache(), step, folder, look=bool(selectors))
+        found = run_search(
+            file,
+            reference=reference,
+            weights=weights,
+            device=device,
+            precision=precision,
+            policy=policy,
+            profile=profile,
+            inputs=o.names(inputs),
+            images=images,
+            goldens=goldens,
+            seed=seed,
+            folder=folder,
+            look=bool(selectors),
+            reporter=session.reporter,
+        )
         found.write(folder / LOCATED)
     told = lines(found, verbose)
     if selectors:
@@ -75,27 +80,6 @@ def locate(
     where = output / folder.name.removeprefix(".partial-")
     session.show(found, [*told, f"written: {where / (found.pack or LOCATED)}"])
     return EXIT_PASS if found.kind in FINE else EXIT_FAIL
-
-
-def _known(
-    text: str, file: Path, weights: str, seed: int, images: Path, names: tuple[str, ...] | None, goldens: Path
-) -> Known:
-    """The reference; of a source model also the tower, with the rewrites that the manifest names."""
-    from fidelity.gating.artefacts import tower_of  # noqa: PLC0415
-    from fidelity.gating.locating import Known  # noqa: PLC0415
-    from fidelity.gating.references import find_reference  # noqa: PLC0415
-    from fidelity.gating.single import check_same_weights  # noqa: PLC0415
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
-    from fidelity.tflite.manifest import manifest_path, read_manifest  # noqa: PLC0415
-
-    found = find_reference(text, weights, seed, images, names, goldens)
-    check_same_weights(file, found)
-    if found.subject is None:
-        return Known(found.name, found.truth)
-    rewrites = "all"
-    if manifest_path(file).is_file():
-        rewrites = ",".join(each.name for each in read_manifest(file).provenance.rewrites) or "none"
-    return Known(found.name, found.truth, tower_of(found.subject, chosen(rewrites)))
 
 
 def lines(found: Located, verbose: bool) -> list[str]:

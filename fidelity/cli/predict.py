@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from fidelity.cache import Cache
 from fidelity.cli import options as o
 from fidelity.cli.lines import check_lines
 from fidelity.cli.sweep import sweep as layernorm_sweep
@@ -19,8 +14,6 @@ from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:
     from fidelity.arithmetic.profile import Profile
-    from fidelity.comparison.policy import Policy
-    from fidelity.gating.predicting import Against
     from fidelity.prediction.prediction import Prediction
     from fidelity.prediction.site import Site
 
@@ -46,7 +39,10 @@ def predict(
     verbose: o.Verbose = False,
 ) -> int:
     """Expected error, headroom at every site, the first overflow, and a verdict; no device is asked."""
+    from fidelity.api.artefacts import predict as predict_artefact  # noqa: PLC0415
+    from fidelity.api.artefacts import predict_model  # noqa: PLC0415
     from fidelity.comparison.policy import load_policy  # noqa: PLC0415
+    from fidelity.gating.single import load_array  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
     if sweep:
@@ -57,37 +53,41 @@ def predict(
         from fidelity.prediction.prediction import Prediction  # noqa: PLC0415
 
         prediction = judge_prediction(Prediction.read(Path(what)), limits)
+    elif what.startswith("timm:") and reference is None:
+        if input_file is not None:
+            raise BadInput("--input is for a FILE: a SOURCE takes images")
+        prediction = predict_model(
+            what,
+            profile=_profile(profile),
+            weights=weights,
+            rewrites=rewrites,
+            weights_dtype=weights_dtype,
+            policy=limits,
+            inputs=o.names(inputs),
+            images=images,
+            seed=seed,
+            reporter=session.reporter,
+        )
     else:
-        choice = Choice(reference, weights, rewrites, weights_dtype, input_file, images, o.names(inputs), goldens, seed)
-        arithmetic = _profile(profile)
-        case = _source(what, choice, session) if what.startswith("timm:") else _file(Path(what), choice)
-        prediction = _predicted(case, arithmetic, limits, session)
+        if what.startswith("timm:"):
+            raise BadInput("--reference is for a FILE: a SOURCE is its own reference")
+        if input_file is not None and reference is not None:
+            raise BadInput("--input and --reference: a reference is known for the images alone")
+        file = Path(what)
+        prediction = predict_artefact(
+            file,
+            profile=_profile(profile),
+            reference=reference,
+            weights=weights,
+            policy=limits,
+            inputs=load_array(input_file, file) if input_file else o.names(inputs),
+            images=images,
+            goldens=goldens,
+            seed=seed,
+            reporter=session.reporter,
+        )
     session.show(prediction, prediction_lines(prediction, None if verbose else _SHOWN))
     return EXIT_PASS if prediction.passed else EXIT_FAIL
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The options that say what is predicted, on which inputs, against what."""
-
-    reference: str | None
-    weights: str
-    rewrites: str
-    weights_dtype: Literal["float32", "float16"]
-    input_file: Path | None
-    images: Path
-    names: tuple[str, ...] | None
-    goldens: Path
-    seed: int
-
-
-@dataclass(frozen=True)
-class Case:
-    """An artefact with its inputs and the truth about them, where there is one."""
-
-    artefact: Path
-    inputs: Mapping[str, NDArray[np.float32]]
-    against: Against | None
 
 
 def _profile(which: str | None) -> Profile:
@@ -96,58 +96,6 @@ def _profile(which: str | None) -> Profile:
     if which is None:
         raise BadInput(f"predict needs --profile, a JSON file or one of {', '.join(shipped())}")
     return load_profile(which)
-
-
-def _source(source: str, choice: Choice, session: o.Session) -> Case:
-    """The source model, converted (or taken from the cache); it is its own reference unless another is given."""
-    from fidelity.gating.artefacts import make_artefact  # noqa: PLC0415 - torch is an extra
-    from fidelity.gating.predicting import Against, truth_in_cache  # noqa: PLC0415
-    from fidelity.models.subject import build_subject  # noqa: PLC0415
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
-
-    if choice.input_file is not None:
-        raise BadInput("--input is for a FILE: a SOURCE takes images")
-    selected = chosen(choice.rewrites)
-    subject = build_subject(source, choice.weights, choice.seed, choice.images, choice.names)
-    with session.reporter.stage("convert", 4) as step:
-        artefact = make_artefact(subject, selected, choice.weights_dtype, Cache(), step)
-    photographs = subject.inputs.photographs
-    if choice.reference is not None:
-        return Case(artefact, subject.inputs.arrays, _reference(choice.reference, artefact, choice, photographs))
-    with session.reporter.stage("truth", 1) as step:
-        step("float64")
-        against = Against(truth_in_cache(subject, Cache()), photographs, source)
-    return Case(artefact, subject.inputs.arrays, against)
-
-
-def _file(file: Path, choice: Choice) -> Case:
-    from fidelity.gating.single import image_input, image_inputs, load_array  # noqa: PLC0415
-
-    taken = image_input(file)
-    if choice.input_file is not None:
-        if choice.reference is not None:
-            raise BadInput("--input and --reference: a reference is known for the images alone")
-        return Case(file, load_array(choice.input_file, taken), None)
-    found = image_inputs(taken, choice.images, choice.names, choice.seed)
-    against = None if choice.reference is None else _reference(choice.reference, file, choice, found.photographs)
-    return Case(file, found.arrays, against)
-
-
-def _reference(text: str, artefact: Path, choice: Choice, photographs: tuple[str, ...]) -> Against:
-    from fidelity.gating.predicting import Against  # noqa: PLC0415
-    from fidelity.gating.references import find_reference  # noqa: PLC0415
-    from fidelity.gating.single import check_same_weights  # noqa: PLC0415
-
-    found = find_reference(text, choice.weights, choice.seed, choice.images, choice.names, choice.goldens)
-    check_same_weights(artefact, found)
-    return Against(found.truth, photographs, found.name)
-
-
-def _predicted(case: Case, profile: Profile, policy: Policy, session: o.Session) -> Prediction:
-    from fidelity.gating.predicting import predict_artefact  # noqa: PLC0415
-
-    with session.reporter.stage(f"emulate {profile.name}", len(case.inputs)) as step:
-        return predict_artefact(case.artefact, case.inputs, profile, case.against, policy, Cache(), step)[0]
 
 
 def prediction_lines(prediction: Prediction, shown: int | None) -> list[str]:

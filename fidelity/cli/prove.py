@@ -23,16 +23,18 @@ def prove(
     verbose: o.Verbose = False,
 ) -> int:
     """Prove the rewrites against the unrewritten model: weights map, float64, float32."""
-    from fidelity.models.subject import build_subject  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
-    from fidelity.rewrites.prove import Subject  # noqa: PLC0415
-    from fidelity.rewrites.prove import prove as run_proof  # noqa: PLC0415
+    from fidelity.api.sources import prove as run_proof  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
-    selected = chosen(rewrites)
-    subject = build_subject(source, weights, seed, images, o.names(inputs))
-    with session.reporter.stage("prove", len(subject.inputs.arrays)) as step:
-        proof = run_proof(Subject(subject.model, source, weights), selected, subject.inputs, step).proof
+    proof = run_proof(
+        source,
+        weights=weights,
+        rewrites=rewrites,
+        inputs=o.names(inputs),
+        images=images,
+        seed=seed,
+        reporter=session.reporter,
+    )
     session.show(proof, summary(proof))
     return EXIT_PASS if proof.passed else EXIT_FAIL
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fidelity.cache import Cache
 from fidelity.cli import options as o
 from fidelity.errors import EXIT_FAIL, EXIT_PASS
 
@@ -31,11 +30,19 @@ def run(
     verbose: o.Verbose = False,
 ) -> int:
     """One execution: outputs, residency, timing. --output keeps the result's JSON."""
-    from fidelity.gating.single import run_once  # noqa: PLC0415
+    from fidelity.api.artefacts import run as run_artefact  # noqa: PLC0415
+    from fidelity.gating.single import load_array  # noqa: PLC0415
 
     session = o.Session(json, verbose, output)
-    with session.reporter.stage(f"run on {device}", 1) as step:
-        execution = run_once(file, device, precision, (input_file, images, o.names(inputs), seed), Cache(), step)
+    execution = run_artefact(
+        file,
+        device=device,
+        precision=precision,
+        inputs=load_array(input_file, file) if input_file else o.names(inputs),
+        images=images,
+        seed=seed,
+        reporter=session.reporter,
+    )
     session.show(execution.result, [*result_lines(execution.result), f"job: {execution.folder}"])
     return EXIT_PASS if execution.result.status == "ok" else EXIT_FAIL
 

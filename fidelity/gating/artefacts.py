@@ -34,17 +34,23 @@ def file_name(subject: SubjectRecord, weights_dtype: WeightsDtype) -> str:
     return f"{model}_{'fp16' if weights_dtype == 'float16' else 'fp32'}.tflite"
 
 
+def provenance_of(record: SubjectRecord, rewrites: Sequence[Rewrite]) -> Provenance:
+    """What the manifest of an artefact of this model tells of where it comes from."""
+    return Provenance(
+        source=record.source,
+        weights=record.weights,
+        weights_sha256=record.weights_sha256,
+        rewrites=tuple(AppliedRewrite(name=r.contract.name, version=r.contract.version) for r in rewrites),
+        scaling=record.contract.scaling,
+    )
+
+
 def make_artefact(
     subject: Subject, rewrites: Sequence[Rewrite], weights_dtype: WeightsDtype, cache: Cache, step: Step
 ) -> Path:
     """The artefact in the cache, converted first if it is not there; its manifest lies beside it."""
     record = subject.record
-    provenance = Provenance(
-        source=record.source,
-        weights=record.weights,
-        weights_sha256=record.weights_sha256,
-        rewrites=tuple(AppliedRewrite(name=r.contract.name, version=r.contract.version) for r in rewrites),
-    )
+    provenance = provenance_of(record, rewrites)
     key = {**provenance.model_dump(mode="json"), "contract": record.contract.model_dump(mode="json")}
     name = file_name(record, weights_dtype)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from fidelity.gating.execution import Execution, execute
 from fidelity.gating.expecting import profile_for
 from fidelity.gating.judging import Truth, judged, only_output
 from fidelity.gating.predicting import Against, predict_artefact
-from fidelity.models.input_contract import InputContract
+from fidelity.models.input_contract import InputContract, Scaling
 from fidelity.models.inputs import InputSet, load_inputs
 from fidelity.models.subject import Subject
 from fidelity.prediction.expected import load_expected
@@ -32,35 +34,31 @@ from fidelity.tflite.manifest import (
     TensorContract,
     io_contract,
     manifest_path,
+    read_manifest,
     verify_manifest,
     weights_dtype_of,
 )
 
 _LARGEST_INPUT = 256 << 20
-InputChoice = tuple[Path | None, Path, tuple[str, ...] | None, int]
-"""A .npy file or None, the folder of photographs, names of inputs or None, the seed."""
 
 
 @dataclass(frozen=True)
 class Reference:
     """What an artefact is compared with: embeddings by input, and the weights that they are of.
 
-    `subject` is the model itself, None for a golden.
+    `subject` is the model itself, None for a golden and for arrays; the weights of arrays are not known.
     """
 
     truth: Embeddings
-    weights_sha256: str
+    weights_sha256: str | None
     name: str
     subject: Subject | None = None
 
 
 def run_once(
-    artefact: Path, device: str, precision: Precision, choice: InputChoice, cache: Cache, step: Step
+    artefact: Path, device: str, precision: Precision, inputs: Mapping[str, NDArray[Any]], cache: Cache, step: Step
 ) -> Execution:
-    """Run the artefact over the chosen inputs. Raises BadInput for a file, input or device word."""
-    taken = image_input(artefact)
-    file, images, names, seed = choice
-    inputs = load_array(file, taken) if file else image_inputs(taken, images, names, seed).arrays
+    """Run the artefact over inputs that fit it. Raises BadInput for a file or device word."""
     plan = RunPlan(
         label="run", device=device, precision=precision, weights_dtype=weights_dtype_of(read_graph(artefact))
     )
@@ -100,7 +98,7 @@ def compare_once(
 
 def check_same_weights(artefact: Path, reference: Reference) -> None:
     """Raises BadInput when the manifest, where there is one, says that the artefact is of other weights."""
-    if not manifest_path(artefact).is_file():
+    if not manifest_path(artefact).is_file() or reference.weights_sha256 is None:
         return
     stored = verify_manifest(artefact).provenance.weights_sha256
     if stored != reference.weights_sha256:
@@ -118,20 +116,26 @@ def image_input(artefact: Path) -> TensorContract:
     return contract.inputs[0]
 
 
-def image_inputs(taken: TensorContract, images: Path, names: tuple[str, ...] | None, seed: int) -> InputSet:
-    """The photographs and stress images at the artefact's size. Raises BadInput for another input."""
+def image_inputs(artefact: Path, images: Path, names: tuple[str, ...] | None, seed: int) -> InputSet:
+    """The photographs and stress images at the artefact's size, scaled as its manifest says; to [-1, 1] without one.
+
+    Raises BadInput for an artefact of another input.
+    """
+    taken = image_input(artefact)
     if taken.dtype != "float32" or len(taken.shape) != 4 or taken.shape[:2] != (1, 3):
         raise BadInput(
             f"input {taken.name!r} is {taken.dtype} {taken.shape}, not an NCHW image [1, 3, H, W]: "
             "give it with --input FILE.npy"
         )
     _, _, height, width = taken.shape
-    contract = InputContract(name=taken.name, shape=(1, 3, height, width), mean=(0.5,) * 3, std=(0.5,) * 3)
+    told = read_manifest(artefact).provenance.scaling if manifest_path(artefact).is_file() else None
+    scaling = told or Scaling()
+    contract = InputContract(name=taken.name, shape=(1, 3, height, width), mean=scaling.mean, std=scaling.std)
     inputs = load_inputs(images, contract, seed=seed)
     return inputs if names is None else inputs.only(names)
 
 
-def load_array(file: Path, taken: TensorContract) -> dict[str, NDArray[np.float32]]:
+def load_array(file: Path, artefact: Path) -> dict[str, NDArray[Any]]:
     """One .npy input, checked against the artefact's. Raises BadInput."""
     try:
         if file.stat().st_size > _LARGEST_INPUT:
@@ -139,9 +143,17 @@ def load_array(file: Path, taken: TensorContract) -> dict[str, NDArray[np.float3
         array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise BadInput(f"{file}: not a .npy array: {' '.join(str(error).split())[:160]}") from error
-    if not isinstance(array, np.ndarray) or str(array.dtype) != taken.dtype or array.shape != taken.shape:
-        what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
-        raise BadInput(f"{file}: {what}, the model takes {taken.dtype} {taken.shape} for {taken.name!r}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadInput(f"{file}: holds NaN or Inf")
+    if not isinstance(array, np.ndarray):
+        raise BadInput(f"{file}: an archive, not one array")
+    check_array(array, image_input(artefact), str(file))
     return {file.stem: array}
+
+
+def check_array(array: NDArray[Any], taken: TensorContract, where: str) -> None:
+    """Raises BadInput for an array that the artefact does not take, or that holds NaN or Inf."""
+    if str(array.dtype) != taken.dtype or array.shape != taken.shape:
+        raise BadInput(
+            f"{where}: {array.dtype} {array.shape}, the model takes {taken.dtype} {taken.shape} for {taken.name!r}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInput(f"{where}: holds NaN or Inf")

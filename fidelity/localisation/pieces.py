@@ -117,13 +117,13 @@ def alone(case: Case, row: Traced) -> tuple[Kind, tuple[int, ...], list[str]]:
     whole = by_themselves(case, members)
     if len(members) == 1:
         if whole.wrong:
-            return "kernel", members, [whole.told, *_in_other_precisions(case, members)]
+            return "kernel", members, [whole.told, *in_other_precisions(case, members)]
         return "layout-or-fusion", members, [whole.told]
     if whole.wrong:
         first, _ = first_wrong(members, lambda op: by_themselves(case, members[: members.index(op) + 1]).wrong)
         blamed = members if first is None else (first,)
         own = by_themselves(case, blamed)
-        told = [whole.told, *([own.told] if blamed != members else []), *_in_other_precisions(case, blamed)]
+        told = [whole.told, *([own.told] if blamed != members else []), *in_other_precisions(case, blamed)]
         return ("kernel" if own.wrong else "layout-or-fusion"), blamed, told
     written = {op: case.graph.main.operators[op].outputs[0] for op in members}
     first, _ = first_wrong(members, lambda op: _wrong_by_itself(case, written[op]))
@@ -156,7 +156,7 @@ def by_themselves(case: Case, operators: Sequence[int]) -> Alone:
     return Alone(tuple(operators), any(worse(*each, case.noise) for each in errors), said)
 
 
-def _in_other_precisions(case: Case, operators: Sequence[int]) -> list[str]:
+def in_other_precisions(case: Case, operators: Sequence[int]) -> list[str]:
     """The same piece on the same device in other precisions: whether it is a matter of precision at all."""
     piece = with_static(case.graph, operators)
     inputs, _ = borders(case.graph.main, piece)

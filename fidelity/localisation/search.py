@@ -14,9 +14,10 @@ from fidelity.localisation.emulations import STAND_IN, STAND_IN_SINGLE, TRUTH, e
 from fidelity.localisation.noise import NOISE, NOISE_SINGLE, error_of, worse
 from fidelity.localisation.on_device import Array, Arrays, Ran
 from fidelity.localisation.overflowing import overflow_of
-from fidelity.localisation.pieces import Case, alone, by_prefixes, confirmed, explained
+from fidelity.localisation.pieces import Case, alone, by_prefixes, confirmed, explained, in_other_precisions
 from fidelity.localisation.records import Errors, Kind, Located, Overflow, Trace, Traced
 from fidelity.localisation.reference import Reference
+from fidelity.localisation.taps import tappable
 from fidelity.localisation.trace import Seen, trace
 from fidelity.localisation.wanted import wanted_values
 from fidelity.tflite.structure import Graph
@@ -37,7 +38,8 @@ class Search:
         profile = found or load_profile(STAND_IN if self.stands_in else STAND_IN_SINGLE)
         noise = NOISE if profile.stores_float16 else NOISE_SINGLE
         self.case = Case(graph, inputs, where.run, profile, noise, where.others, runs=1)
-        self.float32 = emulated(graph, (), inputs, load_profile(TRUTH), name)
+        # what float32 gives is the truth of a trace too: nothing is taken together there, so that taps change nothing
+        self.float32 = emulated(graph, tappable(graph, profile), inputs, load_profile(TRUTH), name)
         self.expected = self.float32 if profile == load_profile(TRUTH) else emulated(graph, (), inputs, profile, name)
         self.right = dict(reference.outputs) if reference else self.float32.outputs
         self.errors = Errors(
@@ -152,8 +154,8 @@ class Search:
         found = self._traced()
         self.case = replace(self.case, known=found.expected)
         overflow = overflow_of(self.expected, self.float32)
-        also = self._in_other_precisions()
         if overflow is None:
+            also = self._in_other_precisions()
             return self._answer("compounding", f"{said}, without any overflow", *also, *told, found=found.trace)
         row = next((r for r in found.trace.operators if overflow.site.operator in r.members), None)
         operators = () if overflow.site.operator is None else (overflow.site.operator,)
@@ -162,7 +164,7 @@ class Search:
             f"{said}: first overflow at {overflow.site.told()}",
             f"it needs {overflow.needed:.4g}, the format ends at {overflow.site.largest_finite:g}: "
             f"headroom {overflow.headroom:.2f} bits",
-            *also,
+            *(in_other_precisions(self.case, operators) if operators else ()),
             *told,
             row=row,
             overflow=overflow,
@@ -191,7 +193,7 @@ class Search:
             self.where.run,
             self.actual.outputs,
             self.case.profile,
-            load_profile(TRUTH),
+            self.float32,
             pytorch,
             stands_in=self.stands_in,
         )

@@ -45,21 +45,20 @@ def trace(
     run: RunModel,
     final: Mapping[str, Array],
     profile: Profile,
-    truth: Profile,
+    truth: Emulation,
     pytorch: Mapping[int, Array],
     *,
     stands_in: bool,
 ) -> Seen:
     """One traced run. `final` are the device's outputs without taps, `profile` is its arithmetic or stands for it,
-    `pytorch` holds the model's own float64 values of tensors, where they are known.
+    `truth` holds every tensor that may be tapped in float32, `pytorch` holds the model's own float64 values of tensors, where they are known.
 
     Raises BadInput for an operation that the emulator lacks: then nothing is known of what is right there.
     """
     tensors = tappable(graph, profile)
     tap = tapped(graph, tensors, inputs, run, final)
     expected = emulated(graph, tensors, inputs, profile)
-    right = expected if truth == profile else emulated(graph, tensors, inputs, truth)
-    rows = _rows(graph, tap, right, expected, pytorch)
+    rows = _rows(graph, tap, truth, expected, pytorch)
     producers = graph.main.producers
     found = Trace(
         profile=profile_id(profile),
@@ -69,7 +68,7 @@ def trace(
         refused={producers[index].index: why for index, why in tap.refused.items()},
         runs=tap.runs,
     )
-    return Seen(found, tap.values, expected.values, right.values)
+    return Seen(found, tap.values, expected.values, truth.values)
 
 
 def _rows(

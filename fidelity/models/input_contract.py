@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+class Scaling(Record):
+    """How a caller makes values of pixels: (pixel / 255 - mean) / std per channel, red first."""
+
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
 class InputContract(Record):
     """One image input: NCHW float32 RGB, value = (pixel / 255 - mean) / std per channel."""
 
@@ -29,6 +36,11 @@ class InputContract(Record):
     colour: str = "RGB"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def scaling(self) -> Scaling:
+        """What the manifest keeps for whoever has the artefact alone."""
+        return Scaling(mean=self.mean, std=self.std)
 
     def scale(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [H, W, 3] RGB pixels of the right size as the float32 [1, 3, H, W] input.
@@ -58,9 +70,10 @@ def input_contract(model: nn.Module) -> InputContract:
     Raises BadInput for a model that does not take one RGB image.
     """
     config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    scaling = Scaling()
     embed = getattr(model, "patch_embed", None)
     size = getattr(embed, "img_size", None) or tuple(config.get("input_size", ())[1:])
     if len(size) != 2 or getattr(model, "in_chans", 3) != 3:
         raise BadInput(f"model {type(model).__name__}: not a model of one RGB image of a known size")
-    mean, std = tuple(config.get("mean", (0.5,) * 3)), tuple(config.get("std", (0.5,) * 3))
+    mean, std = tuple(config.get("mean", scaling.mean)), tuple(config.get("std", scaling.std))
     return InputContract(shape=(1, 3, int(size[0]), int(size[1])), mean=mean, std=std)

@@ -7,6 +7,7 @@ named, ordered and hashed, so that a result can say exactly what it was measured
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,11 @@ class InputSet:
             Input(name=name, kind=kinds[name], sha256=hashlib.sha256(array.tobytes()).hexdigest())
             for name, array in arrays.items()
         )
+
+    @classmethod
+    def given(cls, arrays: Mapping[str, NDArray[np.float32]]) -> InputSet:
+        """A caller's own arrays, each as good as a photograph."""
+        return cls(dict(arrays), dict.fromkeys(arrays, "photograph"))
 
     @property
     def photographs(self) -> tuple[str, ...]:

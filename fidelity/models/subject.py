@@ -43,12 +43,24 @@ class Subject:
 
 def build_subject(source: str, weights: str, seed: int, images: Path, only: tuple[str, ...] | None) -> Subject:
     """Build the model and read the inputs. Raises BadInput or EnvironmentMissing."""
-    parsed = Weights.parse(weights)
-    model = build_model(Source.parse(source), parsed, seed)
+    model = built(source, weights, seed)
     contract = input_contract(model)
     inputs = load_inputs(images, contract, seed=seed)
     if only is not None:
         inputs = inputs.only(only)
+    return subject_of(model, inputs, contract, source=source, weights=weights, seed=seed)
+
+
+def built(source: str, weights: str, seed: int) -> nn.Module:
+    """The torch module of a source and weights, as written on the command line. Raises as `build_subject` does."""
+    parsed = Weights.parse(weights)
+    return build_model(Source.parse(source), parsed, seed)
+
+
+def subject_of(
+    model: nn.Module, inputs: InputSet, contract: InputContract, *, source: str, weights: str, seed: int
+) -> Subject:
+    """A model that is there already, with the inputs that it is judged on and its record."""
     record = SubjectRecord(
         source=source,
         weights=weights,

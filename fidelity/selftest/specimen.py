@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.cache import Cache
-from fidelity.gating.artefacts import OUTPUT
+from fidelity.gating.artefacts import OUTPUT, provenance_of
 from fidelity.models.subject import Subject, build_subject, truth
 from fidelity.tflite.graph import read_graph
-from fidelity.tflite.manifest import AppliedRewrite, Provenance, write_manifest
+from fidelity.tflite.manifest import write_manifest
 from fidelity.tflite.structure import Graph
 
 if TYPE_CHECKING:
@@ -85,16 +85,7 @@ def specimens(
 
 def _converted(wanted: Sequence[Tampered], rewrites: tuple[Rewrite, ...], cache: Cache, step: Step) -> Path:
     """The folder of all artefacts, float16, each with its manifest."""
-    applied = tuple(AppliedRewrite(name=r.contract.name, version=r.contract.version) for r in rewrites)
-    provenances = {
-        name: Provenance(
-            source=subject.record.source,
-            weights=subject.record.weights,
-            weights_sha256=subject.record.weights_sha256,
-            rewrites=applied,
-        )
-        for name, _, subject in wanted
-    }
+    provenances = {name: provenance_of(subject.record, rewrites) for name, _, subject in wanted}
 
     def make(folder: Path) -> None:
         _convert(wanted, folder, step)

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from fidelity.errors import BadInput
+from fidelity.models.input_contract import Scaling
 from fidelity.record import Record, canonical_json
 from fidelity.tflite.fingerprint import constants_sha256, file_sha256, structure_sha256
 from fidelity.tflite.graph import Graph, read_graph
@@ -39,12 +40,14 @@ class AppliedRewrite(Record):
 
 
 class Provenance(Record):
-    """What only the caller knows: source and weights as given, the weights' hash, the rewrites in order."""
+    """What only the caller knows: source and weights as given, the weights' hash, the rewrites in order, and how
+    the image input is scaled, which the graph does not tell (None in manifests of before it was kept)."""
 
     source: str
     weights: str
     weights_sha256: Sha256
     rewrites: tuple[AppliedRewrite, ...] = ()
+    scaling: Scaling | None = None
 
 
 class TensorContract(Record):
@@ -81,8 +84,9 @@ class Manifest(Record):
     digest: str = ""
 
     def own_digest(self) -> str:
-        """SHA-256 over every field but `digest`."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json", exclude={"digest"}))).hexdigest()
+        """SHA-256 over every field but `digest`; what is None is left out, as it was before that field was there."""
+        content = self.model_dump(mode="json", exclude={"digest"}, exclude_none=True)
+        return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def manifest_path(artefact: Path) -> Path:

@@ -16,7 +16,7 @@ from test_locate import GOOD, ROWS, WIDTH, X, graph_of, network
 from fidelity.arithmetic.profile import load_profile
 from fidelity.devices.discovery import Device, resolve
 from fidelity.localisation.asked import Where
-from fidelity.localisation.emulations import TRUTH
+from fidelity.localisation.emulations import TRUTH, emulated
 from fidelity.localisation.locate import locate
 from fidelity.localisation.on_device import Arrays, Ran, RunModel, on_device
 from fidelity.localisation.records import Located
@@ -57,7 +57,8 @@ def located(graph: Graph, run: RunModel) -> Located:
 def test_every_tap_has_the_bits_that_the_arithmetic_gives(run: RunModel, tmp_path: Path) -> None:
     graph, profile = graph_of(network(), tmp_path), load_profile(PROFILE)
     final = run(bytes(graph.data), {"x": X}).outputs
-    found = trace(graph, {"x": X}, run, final, profile, load_profile(TRUTH), {}, stands_in=False).trace
+    truth = emulated(graph, tappable(graph, profile), {"x": X}, load_profile(TRUTH))
+    found = trace(graph, {"x": X}, run, final, profile, truth, {}, stands_in=False).trace
     assert (found.changed, found.refused, found.runs) == (False, {}, 1)
     assert [row.tensor for row in found.operators] == list(tappable(graph, profile))
     assert len(found.operators) > 12
