@@ -1,4 +1,6 @@
-"""Which worker of pytest-xdist runs which test: all tests of one device in one worker, the others anywhere.
+"""Which worker of pytest-xdist runs which test: all tests of one device in one worker, the others file by file.
+
+A file's fixtures are then made once: a whole gate is one of them.
 
 xdist's own way, the mark xdist_group with --dist loadgroup, does nothing with pytest 9.2: xdist 3.8.0
 writes the group into Item._nodeid, which that pytest does not read. A scheduler of xdist's own kind works
@@ -15,8 +17,7 @@ from typing import Any
 def by_device(config: Any, log: Any, specs: Sequence[str]) -> Any:
     """xdist's scheduler of groups, with the group read from the device in a test's id."""
     scheduler = importlib.import_module("xdist.scheduler").LoadGroupScheduling(config, log)
-    otherwise = scheduler._split_scope
-    scheduler._split_scope = lambda nodeid: group_of(nodeid, specs) or otherwise(nodeid)
+    scheduler._split_scope = lambda nodeid: group_of(nodeid, specs) or nodeid.partition("::")[0]
     return scheduler
 
 

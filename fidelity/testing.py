@@ -1,9 +1,9 @@
-"""For the test suites of other projects: one assertion that an artefact is as faithful as its device's arithmetic allows.
+"""For the test suites of other projects: an artefact is as faithful as its device's arithmetic allows.
 
-    from fidelity.testing import assert_faithful
+from fidelity.testing import assert_faithful
 
-    def test_the_tower(gpu_device):  # the fixture of fidelity's pytest plugin
-        assert_faithful("tower.tflite", my_module, device=gpu_device.spec)
+def test_the_tower(gpu_device):  # the fixture of fidelity's pytest plugin
+    assert_faithful("tower.tflite", my_module, device=gpu_device.spec)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fidelity.api.artefacts import compare
-from fidelity.api.given import GOLDENS, IMAGES, Inputs, Truth
+from fidelity.api.given import GOLDENS, IMAGES, Inputs, StrPath, Truth
 from fidelity.arithmetic.profile import Profile
 from fidelity.comparison.policy import Policy
 from fidelity.devices.job import Precision
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def assert_faithful(
-    artefact: str | Path,
+    artefact: StrPath,
     reference: str | nn.Module | Truth,
     *,
     weights: str = "seeded",
@@ -34,8 +34,8 @@ def assert_faithful(
     policy: str | Policy = "default",
     profile: str | Profile | None = None,
     inputs: Inputs = None,
-    images: Path = IMAGES,
-    goldens: Path = GOLDENS,
+    images: StrPath = IMAGES,
+    goldens: StrPath = GOLDENS,
     seed: int = 0,
 ) -> DeviceRun:
     """Passes when `fidelity.compare` of the same arguments does, and gives its `DeviceRun`.

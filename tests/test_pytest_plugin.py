@@ -195,6 +195,19 @@ def gpu_device(request):
     return request.param
 """
 
+TOGETHER = """
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+@pytest.mark.parametrize("number", range(6))
+def test_any(number):
+    Path(f"worker {os.getpid()}").touch()
+    time.sleep(0.05)
+"""
+
 
 @xdist
 @pytest.mark.parametrize("dealing", [(), ("--dist", "loadgroup")])
@@ -207,6 +220,13 @@ def test_devices_run_in_parallel_and_the_tests_of_one_never_beside_each_other(
     workers = [path.name.rsplit(" ", 1) for path in project.folder.glob("worker *")]
     assert len({name for name, _ in workers}) == len(workers) == 2
     assert len({process for _, process in workers}) == 2
+
+
+@xdist
+def test_the_tests_of_a_file_that_need_no_device_share_a_worker(project: Project) -> None:
+    code, output = project.run(TOGETHER, "-n", "2")
+    assert code == 0, output
+    assert len(list(project.folder.glob("worker *"))) == 1
 
 
 @xdist

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fidelity.api.given import GOLDENS, IMAGES, Inputs, Truth, inputs_of, reference_of, subject_of_model
+from fidelity.api.given import GOLDENS, IMAGES, Inputs, StrPath, Truth, inputs_of, reference_of, subject_of_model
 from fidelity.api.sources import cache_for
 from fidelity.arithmetic.profile import Profile, load_profile
 from fidelity.cache import Cache
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 def predict(
-    artefact: Path,
+    artefact: StrPath,
     *,
     profile: str | Profile,
     reference: str | nn.Module | Truth | None = None,
     weights: str = "seeded",
     policy: str | Policy = "default",
     inputs: Inputs = None,
-    images: Path = IMAGES,
-    goldens: Path = GOLDENS,
+    images: StrPath = IMAGES,
+    goldens: StrPath = GOLDENS,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Prediction:
@@ -63,14 +63,14 @@ def predict(
 
     Source of the arithmetic: measured on the device by `fidelity reveal`, or declared, as the profile says.
     """
-    arithmetic, limits = given_profile(profile), given_policy(policy)
-    chosen = inputs_of(artefact, inputs, images, seed)
+    path, arithmetic, limits = Path(artefact), given_profile(profile), given_policy(policy)
+    chosen = inputs_of(path, inputs, images, seed)
     against = None
     if reference is not None:
         found = reference_of(reference, chosen, weights, seed, goldens)
-        check_same_weights(artefact, found)
+        check_same_weights(path, found)
         against = Against(found.truth, chosen.photographs, found.name)
-    return _predicted(artefact, chosen, arithmetic, against, limits, reporter)
+    return _predicted(path, chosen, arithmetic, against, limits, reporter)
 
 
 def predict_model(
@@ -82,7 +82,7 @@ def predict_model(
     weights_dtype: WeightsDtype = "float16",
     policy: str | Policy = "default",
     inputs: Inputs = None,
-    images: Path = IMAGES,
+    images: StrPath = IMAGES,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Prediction:
@@ -106,12 +106,12 @@ def predict_model(
 
 
 def run(
-    artefact: Path,
+    artefact: StrPath,
     *,
     device: str = "cpu",
     precision: Precision = "default",
     inputs: Inputs = None,
-    images: Path = IMAGES,
+    images: StrPath = IMAGES,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Execution:
@@ -132,13 +132,14 @@ def run(
     Raises:
         BadInput: an artefact, array or device word that is wrong. EnvironmentMissing: the device is not here.
     """
-    chosen = inputs_of(artefact, inputs, images, seed)
+    path = Path(artefact)
+    chosen = inputs_of(path, inputs, images, seed)
     with (reporter or quiet()).stage(f"run on {device}", 1) as step:
-        return run_once(artefact, device, precision, chosen.arrays, Cache(), step)
+        return run_once(path, device, precision, chosen.arrays, Cache(), step)
 
 
 def compare(
-    artefact: Path,
+    artefact: StrPath,
     *,
     reference: str | nn.Module | Truth,
     weights: str = "seeded",
@@ -147,8 +148,8 @@ def compare(
     policy: str | Policy = "default",
     profile: str | Profile | None = None,
     inputs: Inputs = None,
-    images: Path = IMAGES,
-    goldens: Path = GOLDENS,
+    images: StrPath = IMAGES,
+    goldens: StrPath = GOLDENS,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> DeviceRun:
@@ -170,17 +171,18 @@ def compare(
     Raises:
         BadInput: as in `run`, or an artefact that was made from other weights. EnvironmentMissing: no such device.
     """
-    limits, arithmetic = given_policy(policy), None if profile is None else given_profile(profile)
-    chosen = inputs_of(artefact, inputs, images, seed)
+    path, limits = Path(artefact), given_policy(policy)
+    arithmetic = None if profile is None else given_profile(profile)
+    chosen = inputs_of(path, inputs, images, seed)
     found = reference_of(reference, chosen, weights, seed, goldens)
-    dtype = weights_dtype_of(read_graph(artefact))
+    dtype = weights_dtype_of(read_graph(path))
     plan = RunPlan(label=f"{device} {precision}", device=device, precision=precision, weights_dtype=dtype)
     with (reporter or quiet()).stage(f"run on {device}", 1) as step:
-        return compare_once(artefact, plan, chosen, found, limits, Cache(), step, arithmetic)
+        return compare_once(path, plan, chosen, found, limits, Cache(), step, arithmetic)
 
 
 def locate(
-    artefact: Path,
+    artefact: StrPath,
     *,
     reference: str | nn.Module | Truth | None = None,
     weights: str = "seeded",
@@ -189,10 +191,10 @@ def locate(
     policy: str | Policy = "default",
     profile: str | Profile | None = None,
     inputs: Inputs = ("astronaut",),
-    images: Path = IMAGES,
-    goldens: Path = GOLDENS,
+    images: StrPath = IMAGES,
+    goldens: StrPath = GOLDENS,
     seed: int = 0,
-    folder: Path | None = None,
+    folder: StrPath | None = None,
     look: bool = False,
     reporter: Reporter | None = None,
 ) -> Located:
@@ -214,14 +216,15 @@ def locate(
         BadInput: as in `compare`. EnvironmentMissing: no such device, or lost (the same call goes on from there).
     """
     arithmetic = None if profile is None else given_profile(profile)
-    asked = Asked(artefact, resolve(device), precision, given_policy(policy), arithmetic)
-    chosen = inputs_of(artefact, inputs, images, seed)
+    path = Path(artefact)
+    asked = Asked(path, resolve(device), precision, given_policy(policy), arithmetic)
+    chosen = inputs_of(path, inputs, images, seed)
     known = None
     if reference is not None:
-        known = known_of(artefact, reference_of(reference, chosen, weights, seed, goldens))
+        known = known_of(path, reference_of(reference, chosen, weights, seed, goldens))
     with (reporter or quiet()).stage(f"locate on {device}", len(chosen.arrays) + 2) as step:
         if folder is not None:
-            return locate_and_pack(asked, chosen.arrays, known, Cache(), step, folder, look=look)
+            return locate_and_pack(asked, chosen.arrays, known, Cache(), step, Path(folder), look=look)
         with answered(asked, chosen.arrays, known, Cache(), step, look=look) as answer:
             return answer.located
 

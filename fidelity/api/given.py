@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fidelity.models.subject import Subject
 
+StrPath = str | Path
 Inputs = Mapping[str, NDArray[Any]] | Sequence[str] | None
 """Arrays by a name of the caller's choice; or names of photographs and stress images; or None, all of these."""
 Truth = Mapping[str, NDArray[np.float64]]
@@ -31,7 +32,7 @@ GIVEN = "given"
 """The word for weights that came with a module."""
 
 
-def subject_of_model(model: str | nn.Module, weights: str, inputs: Inputs, images: Path, seed: int) -> Subject:
+def subject_of_model(model: str | nn.Module, weights: str, inputs: Inputs, images: StrPath, seed: int) -> Subject:
     """A source `timm:NAME`, or a module as it is, with the inputs that it is judged on.
 
     Raises BadInput for a module in training mode, of other than float32 weights, or arrays that do not fit it.
@@ -47,15 +48,15 @@ def subject_of_model(model: str | nn.Module, weights: str, inputs: Inputs, image
         chosen = given_arrays(inputs, contract.shape)
         check_shapes(source, chosen, contract.shape)
     else:
-        chosen = load_inputs(images, contract, seed=seed)
+        chosen = load_inputs(Path(images), contract, seed=seed)
         chosen = chosen if inputs is None else chosen.only(_names(inputs))
     return subject_of(module, chosen, contract, source=source, weights=named, seed=seed)
 
 
-def inputs_of(artefact: Path, inputs: Inputs, images: Path, seed: int) -> InputSet:
+def inputs_of(artefact: Path, inputs: Inputs, images: StrPath, seed: int) -> InputSet:
     """The inputs that an artefact runs on. Raises BadInput for arrays that it does not take."""
     if not isinstance(inputs, Mapping):
-        return image_inputs(artefact, images, None if inputs is None else _names(inputs), seed)
+        return image_inputs(artefact, Path(images), None if inputs is None else _names(inputs), seed)
     taken = image_input(artefact)
     for name, array in inputs.items():
         check_array(np.asarray(array), taken, f"input {name!r}")
@@ -63,11 +64,11 @@ def inputs_of(artefact: Path, inputs: Inputs, images: Path, seed: int) -> InputS
 
 
 def reference_of(
-    reference: str | nn.Module | Truth, inputs: InputSet, weights: str, seed: int, goldens: Path
+    reference: str | nn.Module | Truth, inputs: InputSet, weights: str, seed: int, goldens: StrPath
 ) -> Reference:
     """What an artefact is held against: `timm:NAME`, `golden:NAME`, a module, or its float64 outputs by input."""
     if isinstance(reference, str):
-        return find_reference(reference, weights, seed, inputs, goldens)
+        return find_reference(reference, weights, seed, inputs, Path(goldens))
     if isinstance(reference, Mapping):
         return Reference(_truth(reference), None, "the given outputs")
     from fidelity.models.subject import truth  # noqa: PLC0415 - torch is an extra

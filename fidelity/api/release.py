@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fidelity.api.artefacts import given_policy, given_profile
+from fidelity.api.given import StrPath
 from fidelity.arithmetic.profile import Profile
 from fidelity.cache import Cache
 from fidelity.comparison.policy import Policy
@@ -17,12 +18,12 @@ REPORTS = Path("reports")
 
 
 def gate(
-    config: Path | GateConfig | None = None,
+    config: StrPath | GateConfig | None = None,
     *,
     policy: str | Policy = "default",
     profile: str | Profile | None = None,
-    reports: Path = REPORTS,
-    cache: Path | None = None,
+    reports: StrPath = REPORTS,
+    cache: StrPath | None = None,
     reporter: Reporter | None = None,
 ) -> GateReport:
     """May this artefact be released? Proves, converts, audits, runs, judges, locates what fails, and reports.
@@ -42,9 +43,10 @@ def gate(
         BadInput: a configuration that is wrong. EnvironmentMissing: an extra is not installed. A device that is not
         here raises nothing: it is in `.not_tested`, and the gate does not pass.
     """
-    chosen = config if isinstance(config, GateConfig) else load_config(config)
+    chosen = config if isinstance(config, GateConfig) else load_config(None if config is None else Path(config))
+    kept = Cache(None if cache is None else Path(cache))
     arithmetic = None if profile is None else given_profile(profile)
     report, _ = gate_whole(
-        chosen, given_policy(policy), reports, Cache(cache), reporter or quiet(), ablate=False, profile=arithmetic
+        chosen, given_policy(policy), Path(reports), kept, reporter or quiet(), ablate=False, profile=arithmetic
     )
     return report

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fidelity.api.given import IMAGES, Inputs, subject_of_model
+from fidelity.api.given import IMAGES, Inputs, StrPath, subject_of_model
 from fidelity.cache import Cache
 from fidelity.errors import BadInput
 from fidelity.progress import Reporter, quiet
@@ -26,7 +26,7 @@ def prove(
     weights: str = "seeded",
     rewrites: str = "all",
     inputs: Inputs = None,
-    images: Path = IMAGES,
+    images: StrPath = IMAGES,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Proof:
@@ -65,13 +65,13 @@ def prove(
 
 def convert(
     model: str | nn.Module,
-    output: Path,
+    output: StrPath,
     *,
     weights: str = "seeded",
     rewrites: str = "all",
     weights_dtype: WeightsDtype = "float16",
     inputs: Inputs = None,
-    images: Path = IMAGES,
+    images: StrPath = IMAGES,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Manifest:
@@ -93,13 +93,14 @@ def convert(
     from fidelity.gating.artefacts import copy_artefact, make_artefact  # noqa: PLC0415 - torch is an extra
     from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
 
-    if output.suffix != ".tflite":
-        raise BadInput(f"output {output}: expected a name that ends in .tflite")
+    path = Path(output)
+    if path.suffix != ".tflite":
+        raise BadInput(f"output {path}: expected a name that ends in .tflite")
     selected = chosen(rewrites)
     subject = subject_of_model(model, weights, inputs, images, seed)
     with (reporter or quiet()).stage("convert", 4) as step, cache_for(model) as cache:
-        copy_artefact(make_artefact(subject, selected, weights_dtype, cache, step), output)
-    return read_manifest(output)
+        copy_artefact(make_artefact(subject, selected, weights_dtype, cache, step), path)
+    return read_manifest(path)
 
 
 @contextmanager

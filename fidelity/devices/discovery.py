@@ -95,19 +95,25 @@ def attached() -> tuple[str, ...]:
     return tuple(phone.spec for phone in phones() if phone.unusable is None)
 
 
+def check_word(spec: str) -> None:
+    """Raises BadInput for a word that names no kind of device, here or not: before anything else is done for it."""
+    kind, colon, wanted = spec.partition(":")
+    if spec != "cpu" and (kind not in ("gpu", "android") or (colon and not wanted)):
+        raise BadInput(f"device {spec!r}: expected cpu, gpu, gpu:<adapter>, android:<serial> or android:<serial>/cpu")
+
+
 def resolve(spec: str) -> Device:
     """The device that `spec` names.
 
     `gpu` is the first hardware adapter, or the software GPU where there is none; `android` the only phone.
     Raises BadInput for a word that names no kind of device, EnvironmentMissing for one that is not here.
     """
+    check_word(spec)
     kind, _, wanted = spec.partition(":")
     if spec == "cpu":
         return Device(spec, "cpu", {"CUDA_VISIBLE_DEVICES": ""}, _HOST)
-    if kind == "android" and (":" not in spec or wanted):
+    if kind == "android":
         return _phone(spec, wanted)
-    if kind != "gpu" or (":" in spec and not wanted):
-        raise BadInput(f"device {spec!r}: expected cpu, gpu, gpu:<adapter>, android:<serial> or android:<serial>/cpu")
     found = [(driver, device) for driver in drivers() for device in driver.devices]
     if not found:
         raise EnvironmentMissing(f"device {spec}: no Vulkan driver offers a device here; {MEND}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from fidelity.arithmetic.profile import Profile
 from fidelity.cache import Cache
 from fidelity.comparison.policy import Policy
+from fidelity.devices.discovery import check_word
 from fidelity.errors import BadInput
 from fidelity.gating.config import GateConfig, RunPlan
 from fidelity.gating.evidence import Embeddings, load_truth, store_truth
@@ -39,6 +40,8 @@ def gate_whole(
     from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
 
     rewrites = chosen(config.rewrites)
+    for plan in config.runs:
+        check_word(plan.device)
     with reporter.stage("build the model", 1):
         subject = build_subject(config.source, config.weights, config.seed, Path(config.images), config.only)
     with new_run(reports, config.source.removeprefix("timm:")) as folder:

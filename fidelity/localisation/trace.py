@@ -50,8 +50,10 @@ def trace(
     *,
     stands_in: bool,
 ) -> Seen:
-    """One traced run. `final` are the device's outputs without taps, `profile` is its arithmetic or stands for it,
-    `truth` holds every tensor that may be tapped in float32, `pytorch` holds the model's own float64 values of tensors, where they are known.
+    """One traced run.
+
+    `final` are the device's outputs without taps, `profile` is its arithmetic or stands for it, `truth` holds every
+    tensor that may be tapped in float32, `pytorch` the model's own float64 values of tensors, where they are known.
 
     Raises BadInput for an operation that the emulator lacks: then nothing is known of what is right there.
     """

@@ -1,4 +1,4 @@
-"""What an assertion says of a run that fails: as much as torch.testing's, and what it cannot know, the device's part."""
+"""What an assertion says of a run that fails: as much as torch.testing's, and the device's part."""
 
 from __future__ import annotations
 
