@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from fidelity.errors import BadInput
-from fidelity.models import massive, seeded
+from fidelity.models import massive, seeded_roles
 from fidelity.models.counter_random import normal, uniform_integers
 from fidelity.models.input_contract import input_contract
 from fidelity.models.inputs import load_inputs
@@ -145,8 +145,8 @@ def test_a_deep_model_still_sees_its_image(weights: str) -> None:
 
 def test_a_network_that_forgets_its_image_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The counter-example of the test above: attention that averages all tokens, and outweighs them."""
-    monkeypatch.setattr(seeded, "QUERY_KEY_GAIN", 0.01)
-    monkeypatch.setattr(seeded, "ATTENTION_SHARE", 4.0)
+    monkeypatch.setattr(seeded_roles, "QUERY_KEY_GAIN", 0.01)
+    monkeypatch.setattr(seeded_roles, "ATTENTION_SHARE", 4.0)
     assert between_photographs(deep.__wrapped__("seeded")[1]) > 0.99
 
 

@@ -91,10 +91,12 @@ def predict_model(
     Args: as in `convert` and `predict`. Raises: as these do.
     """
     from fidelity.gating.artefacts import make_artefact  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
+    from fidelity.rewrites.catalogue import chosen, chosen_for  # noqa: PLC0415
 
-    arithmetic, limits, selected = given_profile(profile), given_policy(policy), chosen(rewrites)
+    arithmetic, limits = given_profile(profile), given_policy(policy)
+    chosen(rewrites)  # a misspelt name is told before a model is built
     subject = subject_of_model(model, weights, inputs, images, seed)
+    selected = chosen_for(rewrites, subject.model)
     with cache_for(model) as cache:
         with (reporter or quiet()).stage("convert", 4) as step:
             artefact = make_artefact(subject, selected, weights_dtype, cache, step)
@@ -235,12 +237,12 @@ def known_of(artefact: Path, found: Reference) -> Known:
     if found.subject is None:
         return Known(found.name, found.truth)
     from fidelity.gating.artefacts import tower_of  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
+    from fidelity.rewrites.catalogue import chosen_for  # noqa: PLC0415
 
     rewrites = "all"
     if manifest_path(artefact).is_file():
         rewrites = ",".join(each.name for each in read_manifest(artefact).provenance.rewrites) or "none"
-    return Known(found.name, found.truth, tower_of(found.subject, chosen(rewrites)))
+    return Known(found.name, found.truth, tower_of(found.subject, chosen_for(rewrites, found.subject.model)))
 
 
 def given_profile(profile: str | Profile) -> Profile:

@@ -52,12 +52,13 @@ def prove(
 
     Source of the limits: `fidelity/rewrites/rounding.py` (Higham and Mary 2019; Parker 1997).
     """
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415 - torch is an extra
+    from fidelity.rewrites.catalogue import chosen, chosen_for  # noqa: PLC0415 - torch is an extra
     from fidelity.rewrites.prove import Subject as Proved  # noqa: PLC0415
     from fidelity.rewrites.prove import prove as run_proof  # noqa: PLC0415
 
-    selected = chosen(rewrites)
+    chosen(rewrites)  # a misspelt name is told before a model is built
     subject = subject_of_model(model, weights, inputs, images, seed)
+    selected = chosen_for(rewrites, subject.model)
     what = Proved(subject.model, subject.record.source, subject.record.weights)
     with (reporter or quiet()).stage("prove", len(subject.inputs.arrays)) as step:
         return run_proof(what, selected, subject.inputs, step).proof
@@ -91,13 +92,14 @@ def convert(
         EnvironmentMissing: the extra `fidelity[convert]` is not installed.
     """
     from fidelity.gating.artefacts import copy_artefact, make_artefact  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
+    from fidelity.rewrites.catalogue import chosen, chosen_for  # noqa: PLC0415
 
     path = Path(output)
     if path.suffix != ".tflite":
         raise BadInput(f"output {path}: expected a name that ends in .tflite")
-    selected = chosen(rewrites)
+    chosen(rewrites)  # a misspelt name is told before a model is built
     subject = subject_of_model(model, weights, inputs, images, seed)
+    selected = chosen_for(rewrites, subject.model)
     with (reporter or quiet()).stage("convert", 4) as step, cache_for(model) as cache:
         copy_artefact(make_artefact(subject, selected, weights_dtype, cache, step), path)
     return read_manifest(path)

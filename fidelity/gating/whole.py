@@ -37,13 +37,14 @@ def gate_whole(
 ) -> tuple[GateReport, Path]:
     """Judge a configuration; the report and its folder, which is whole and `latest` on return."""
     from fidelity.models.subject import build_subject  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
+    from fidelity.rewrites.catalogue import chosen, chosen_for  # noqa: PLC0415
 
-    rewrites = chosen(config.rewrites)
+    chosen(config.rewrites)  # a misspelt name is told before a model is built
     for plan in config.runs:
         check_word(plan.device)
     with reporter.stage("build the model", 1):
         subject = build_subject(config.source, config.weights, config.seed, Path(config.images), config.only)
+    rewrites = chosen_for(config.rewrites, subject.model)
     with new_run(reports, config.source.removeprefix("timm:")) as folder:
         bench = Bench(folder, cache, reporter, policy, profile)
         report = run_gate(config, subject, rewrites, bench)

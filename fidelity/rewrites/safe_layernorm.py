@@ -14,6 +14,8 @@ import math
 from typing import cast
 
 import torch
+from timm.layers import LayerNorm2d, LayerNormFp32
+from timm.layers.norm import LayerNorm2dFp32, LayerNormExp2d
 from torch import nn
 
 from fidelity.rewrites.contract import Contract, Exactness, Rewritten, Site
@@ -21,6 +23,8 @@ from fidelity.rewrites.weights_map import Copied, stored_tensors
 
 FIXED_SCALE = 32.0
 FP16_LARGEST = 65504.0
+CHANNEL_NORMS = (LayerNorm2d, LayerNorm2dFp32, LayerNormExp2d)
+"""timm's LayerNorms over the channels of [B, C, H, W]: nn.LayerNorms too, of one axis that is not the last."""
 GREATEST_FACTOR = 128.0  # rows near zero are multiplied by no more: its square, and eps times that, stay finite in fp16
 
 
@@ -77,7 +81,7 @@ class _LayerNormRewrite:
     """What the two scales share: which modules they are for."""
 
     def concerns(self, module: nn.Module) -> bool:
-        return isinstance(module, nn.LayerNorm | ScaledLayerNorm)
+        return isinstance(module, nn.LayerNorm | ScaledLayerNorm) and not isinstance(module, CHANNEL_NORMS)
 
     def refuses(self, site: Site) -> str | None:
         module = site.module
@@ -85,6 +89,10 @@ class _LayerNormRewrite:
             return "scaled already"
         if not isinstance(module, nn.LayerNorm):
             return f"{type(module).__name__} is not a LayerNorm"
+        if isinstance(module, CHANNEL_NORMS):
+            return f"{type(module).__name__} normalises the channels of [B, C, H, W], not the last axis"
+        if isinstance(module, LayerNormFp32):
+            return "computes in float32 whatever it is given, so float64 has no truth to hold it against"
         if len(module.normalized_shape) != 1:
             return f"normalises over {len(module.normalized_shape)} axes, not over the last one alone"
         return None

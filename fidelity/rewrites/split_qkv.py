@@ -3,6 +3,9 @@
 The fused projection's output is reshaped to [batch, tokens, 3, heads, head width], rank 5, which
 the delegate refuses. The three projections have the fused one's rows, in its order: each output is
 the same dot product of the same numbers.
+
+BEiT's attention also looks its relative position bias up in a table at each call, a gather. The
+indices are fixed, so the bias [1, heads, tokens, tokens] is looked up once and stored.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ import numpy as np
 import torch
 from timm.layers.attention import Attention, AttentionRope
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+from timm.models.beit import Attention as BeitAttention
 from timm.models.eva import EvaAttention
 from torch import nn
 from torch.nn import functional
 
 from fidelity.rewrites.contract import Contract, Exactness, Rewritten, Site
-from fidelity.rewrites.weights_map import Copied, Origin, stored_tensors
+from fidelity.rewrites.weights_map import Copied, Derived, Origin, stored_tensors
 
-_FUSED = (Attention, AttentionRope, EvaAttention)
+_FUSED = (Attention, AttentionRope, EvaAttention, BeitAttention)
+_THREE_BIASES = (EvaAttention, BeitAttention)
 _CARRIED = ("q_norm", "k_norm", "norm", "gate", "proj")
 
 
@@ -43,17 +48,17 @@ class SplitAttention(nn.Module):
     def __init__(self, fused: nn.Module) -> None:
         super().__init__()
         self.num_heads = cast("int", fused.num_heads)
-        self.head_dim = cast("int", fused.head_dim)
         self.num_prefix_tokens = cast("int", getattr(fused, "num_prefix_tokens", 0))
         self.rotate_half = bool(getattr(fused, "rotate_half", False))
         qkv = cast("nn.Linear", fused.qkv)
-        width = self.num_heads * self.head_dim
+        width = qkv.out_features // 3
+        self.head_dim = width // self.num_heads
         biases = _fused_bias(fused)
         for part, name in enumerate(("q_proj", "k_proj", "v_proj")):
             rows = slice(part * width, (part + 1) * width)
             self.add_module(name, _linear(qkv.weight[rows], None if biases is None else biases[rows]))
         for name in _CARRIED:
-            self.add_module(name, cast("nn.Module", getattr(fused, name)) or nn.Identity())
+            self.add_module(name, cast("nn.Module | None", getattr(fused, name, None)) or nn.Identity())
 
     def forward(
         self,
@@ -84,8 +89,29 @@ class SplitAttention(nn.Module):
         return torch.cat([x[:, :, :prefix], turned], dim=2) if prefix else turned
 
 
+class SplitBiasedAttention(SplitAttention):
+    """BEiT's: its logits get a bias, its own [1, heads, N, N] or the model's shared [heads, N, N], or both."""
+
+    def __init__(self, fused: BeitAttention) -> None:
+        super().__init__(fused)
+        own = None if fused.relative_position_bias_table is None else fused._get_rel_pos_bias().detach().clone()
+        self.register_buffer("relative_bias", own)
+
+    def forward(  # type: ignore[override]  # timm's two attentions are called with other keywords
+        self, x: torch.Tensor, shared_rel_pos_bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Attention over the tokens of `x`."""
+        batch, tokens, _ = x.shape
+        q, k, v = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        logits = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
+        for bias in (self.relative_bias, shared_rel_pos_bias):
+            logits = logits if bias is None else logits + bias
+        y = (logits.softmax(dim=-1) @ v).transpose(1, 2)
+        return cast("torch.Tensor", self.proj(y.reshape(batch, tokens, self.num_heads * self.head_dim)))
+
+
 class SplitQkv:
-    """Fused qkv attention of timm (Attention, AttentionRope, EvaAttention) to SplitAttention."""
+    """Fused qkv attention of timm (Attention, AttentionRope, EvaAttention, BEiT's) to SplitAttention."""
 
     contract = Contract(
         name="split_qkv",
@@ -111,7 +137,7 @@ class SplitQkv:
 
     def rewrite(self, site: Site) -> Rewritten:
         fused = site.module
-        split = SplitAttention(fused)
+        split = SplitBiasedAttention(fused) if isinstance(fused, BeitAttention) else SplitAttention(fused)
         split.train(fused.training)
         return Rewritten(split, _origins(fused, split))
 
@@ -126,7 +152,7 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
 
 def _fused_bias(fused: nn.Module) -> torch.Tensor | None:
     qkv = cast("nn.Linear", fused.qkv)
-    if isinstance(fused, EvaAttention):
+    if isinstance(fused, _THREE_BIASES):
         if fused.q_bias is None:
             return None
         return torch.cat([cast("torch.Tensor", b) for b in (fused.q_bias, fused.k_bias, fused.v_bias)])
@@ -135,16 +161,22 @@ def _fused_bias(fused: nn.Module) -> torch.Tensor | None:
 
 def _origins(fused: nn.Module, split: SplitAttention) -> dict[str, Origin]:
     width = split.num_heads * split.head_dim
-    eva = isinstance(fused, EvaAttention)
+    three = isinstance(fused, _THREE_BIASES)
     origins: dict[str, Origin] = {}
     for name in stored_tensors(split):
         head = name.split(".", maxsplit=1)[0]
+        if name == "relative_bias":
+            used = ("relative_position_bias_table", "relative_position_index")
+            origins[name] = Derived(
+                used, "table[index], [N, N, heads] moved to [1, heads, N, N]: nothing is rounded"
+            )
+            continue
         if not head.endswith("_proj"):
             origins[name] = Copied(name)
             continue
         letter, kind = head[0], name.rsplit(".", maxsplit=1)[1]
         part = "qkv".index(letter)
-        if eva and kind == "bias":
+        if three and kind == "bias":
             origins[name] = Copied(f"{letter}_bias")
         else:
             origins[name] = Copied(f"qkv.{kind}", np.arange(part * width, (part + 1) * width))

@@ -57,17 +57,18 @@ class _Selftest:
     """One selftest, stage by stage."""
 
     def __init__(self, asked: Asked, faults: tuple[str, ...], rig: Rig, reporter: Reporter) -> None:
-        from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415 - torch is an extra
-
         self.asked, self.faults, self.rig, self.reporter = asked, faults, rig, reporter
-        self.rewrites: tuple[Rewrite, ...] = chosen("all")
+        self.rewrites: tuple[Rewrite, ...] = ()
 
     def run(self, missing: dict[str, str]) -> SelftestReport:
         """The report."""
+        from fidelity.rewrites.catalogue import chosen_for  # noqa: PLC0415 - torch is an extra
+
         asked = self.asked
         clean: list[CleanRow] = []
         with self.reporter.stage("build the model", 1) as step:
             (subject,) = build_subjects(asked.source, [asked.seed], asked.images, step)
+        self.rewrites = chosen_for("all", subject.model)
         with _few_threads(subject), tempfile.TemporaryDirectory(prefix="fidelity-selftest-") as scratch:
             rows, more = self._model_faults(subject)
             for number, seeds in enumerate(self._groups(subject)):

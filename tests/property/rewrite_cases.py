@@ -61,8 +61,8 @@ def attentions(draw: st.DrawFn, rotary: bool, fused: bool = True) -> Case:
         module = kind(heads * width, heads, norm_layer=norm, num_prefix_tokens=prefix, qkv_fused=fused, **options)
     rope = RotaryEmbeddingCat(width, in_pixels=False, feat_shape=list(grid)) if rotary else None
     tokens = prefix + grid[0] * grid[1]
-    model = _filled(draw, Holder(module, rope))
-    x = _activation(draw, (draw(st.integers(1, 2)), tokens, heads * width))
+    model = filled(draw, Holder(module, rope))
+    x = activation(draw, (draw(st.integers(1, 2)), tokens, heads * width))
     kwargs = {"rope": rope.get_embed().double()} if rope is not None else {}
     told = f"{kind.__name__}({heads} heads of {width}, {options}), prefix {prefix}, grid {grid}"
     return Case(model.eval(), x, kwargs, told)
@@ -82,10 +82,8 @@ def pools(draw: st.DrawFn) -> Case:
     pool = AttentionPoolLatent(
         heads * width, num_heads=heads, feat_size=tokens, norm_layer=nn.LayerNorm, mlp_ratio=2.0, **options
     )
-    model = _filled(draw, Holder(pool, None))
-    return Case(
-        model.eval(), _activation(draw, (draw(st.integers(1, 2)), tokens, heads * width)), {}, f"pool {options}"
-    )
+    model = filled(draw, Holder(pool, None))
+    return Case(model.eval(), activation(draw, (draw(st.integers(1, 2)), tokens, heads * width)), {}, f"pool {options}")
 
 
 @st.composite
@@ -94,11 +92,11 @@ def layernorms(draw: st.DrawFn) -> Case:
     width = draw(st.sampled_from([3, 16, 48, 192]))
     eps = draw(st.sampled_from([1e-6, 1e-5]))
     norm = nn.LayerNorm(width, eps=eps, elementwise_affine=draw(st.booleans()))
-    model = _filled(draw, Holder(norm, None))
-    return Case(model.eval(), _activation(draw, (2, draw(st.integers(1, 6)), width)), {}, f"LayerNorm({width}, {eps})")
+    model = filled(draw, Holder(norm, None))
+    return Case(model.eval(), activation(draw, (2, draw(st.integers(1, 6)), width)), {}, f"LayerNorm({width}, {eps})")
 
 
-def _filled(draw: st.DrawFn, model: Holder) -> Holder:
+def filled(draw: st.DrawFn, model: Holder) -> Holder:
     """Weights of unit gain from a drawn seed, with a few outliers thirty times larger."""
     seed, outliers = draw(st.integers(0, 2**16)), draw(st.booleans())
     with torch.no_grad():
@@ -114,7 +112,7 @@ def _filled(draw: st.DrawFn, model: Holder) -> Holder:
     return model
 
 
-def _activation(draw: st.DrawFn, shape: tuple[int, ...]) -> torch.Tensor:
+def activation(draw: st.DrawFn, shape: tuple[int, ...]) -> torch.Tensor:
     """Float64 activations from 1e-6 to 6e4, with an offset or not."""
     values = torch.from_numpy(normal(draw(st.integers(0, 2**16)), "activation", shape).copy()).double()
     scale = draw(st.sampled_from([1e-6, 1e-3, 1.0, 1.0, 30.0, 1.3e4]))

@@ -68,23 +68,28 @@ def _structure(case: Case, model: torch.nn.Module, names: list[str]) -> list[str
         found.append(f"a tensor of rank {seen.rank}")
     if {"split_qkv", "rotate_half"} <= set(names) and (seen.strided or seen.rank > 4):
         found.append(f"strided slices: {seen.strided}, rank {seen.rank}")
+    if names == ["split_qkv"] and "rope" not in case.kwargs and seen.strided:
+        found.append(f"{seen.strided} gathers or strided slices")
+    if "safe_layernorm_2d" in names and seen.moved:
+        found.append(f"{seen.moved} transpositions")
     if "pool_one_query" in names and seen.products:
         found.append(f"matrix products of activations: {seen.products}")
     return found
 
 
 class Operations(TorchDispatchMode):
-    """Notes the highest rank, slices of a step other than 1, and batched products, while active."""
+    """Notes the highest rank, slices of a step other than 1, transpositions and batched products, while active."""
 
     def __init__(self, constants: set[int]) -> None:
         super().__init__()
-        self.constants, self.rank, self.strided, self.products = constants, 0, 0, 0
+        self.constants, self.rank, self.strided, self.products, self.moved = constants, 0, 0, 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         if name == "slice" and len(args) > 4 and args[4] != 1:
             self.strided += 1
         self.strided += name in ("index", "gather", "index_select")
+        self.moved += name in ("permute", "transpose")
         self.products += any(product in name for product in _PRODUCTS)
         result = func(*args, **(kwargs or {}))
         self.rank = max(self.rank, *(leaf.ndim for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)), 0)
