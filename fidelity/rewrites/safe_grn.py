@@ -34,7 +34,8 @@ class SafeGlobalResponseNorm(nn.Module):
         scaled = x * (1 / FIXED_SCALE)
         norms = (scaled * scaled).sum(dim=self.spatial, keepdim=True).sqrt()
         share = norms / (norms.mean(dim=self.channel, keepdim=True) + self.eps / FIXED_SCALE)
-        return x + (x * share * self.weight.reshape(self.shape) + self.bias.reshape(self.shape))
+        answer = x * share * self.weight.reshape(self.shape) + self.bias.reshape(self.shape)
+        return cast("torch.Tensor", x + answer)
 
 
 class SafeGrn:

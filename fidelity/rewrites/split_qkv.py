@@ -167,9 +167,7 @@ def _origins(fused: nn.Module, split: SplitAttention) -> dict[str, Origin]:
         head = name.split(".", maxsplit=1)[0]
         if name == "relative_bias":
             used = ("relative_position_bias_table", "relative_position_index")
-            origins[name] = Derived(
-                used, "table[index], [N, N, heads] moved to [1, heads, N, N]: nothing is rounded"
-            )
+            origins[name] = Derived(used, "table[index], [N, N, heads] moved to [1, heads, N, N]: nothing is rounded")
             continue
         if not head.endswith("_proj"):
             origins[name] = Copied(name)
