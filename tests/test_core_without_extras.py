@@ -11,7 +11,7 @@ import pytest
 import fidelity
 
 ROOT = Path(fidelity.__file__).parent
-EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors", "hypothesis")
+EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors", "open_clip", "hypothesis")
 NEEDS_TORCH = {
     "fidelity.arithmetic.torch.aten",
     "fidelity.arithmetic.torch.collapse",
@@ -27,6 +27,9 @@ NEEDS_TORCH = {
     "fidelity.models.massive",
     "fidelity.models.seeded",
     "fidelity.models.seeded_roles",
+    "fidelity.models.seeded_text",
+    "fidelity.models.text_weights",
+    "fidelity.models.label_embeddings",
     "fidelity.models.tower",
     "fidelity.models.trace",
     "fidelity.models.weight_file",

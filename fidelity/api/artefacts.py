@@ -18,6 +18,7 @@ from fidelity.gating.locating import Asked, Known, answered, locate_and_pack
 from fidelity.gating.predicting import Against, predict_artefact, truth_in_cache
 from fidelity.gating.single import Reference, check_same_weights, compare_once, run_once
 from fidelity.models.inputs import InputSet
+from fidelity.models.label_set import LabelSet, read_label_set
 from fidelity.prediction.prediction import Prediction
 from fidelity.progress import Reporter, quiet
 from fidelity.tflite.graph import read_graph
@@ -150,6 +151,7 @@ def compare(
     policy: str | Policy = "default",
     profile: str | Profile | None = None,
     inputs: Inputs = None,
+    labels: StrPath | LabelSet | None = None,
     images: StrPath = IMAGES,
     goldens: StrPath = GOLDENS,
     seed: int = 0,
@@ -165,10 +167,12 @@ def compare(
         weights, seed: of a `timm:` reference, as in `prove`.
         policy: `default`, a policy's TOML file, or a `Policy`.
         profile: the device's arithmetic; None is the measured one of its driver, where there is one.
+        labels: what `fidelity labels` wrote: are images called the same, and found?
 
     Returns:
         `DeviceRun`: `.judgement.passed` and `.judgement.findings` in sentences; `.comparison` (every metric at every
-        input); `.expected` (error over the expected error, share of identical bits); `.result` as in `run`.
+        input); `.expected` (error over the expected error, share of identical bits); `.rankings` where labels were
+        given; `.result` as in `run`.
 
     Raises:
         BadInput: as in `run`, or an artefact that was made from other weights. EnvironmentMissing: no such device.
@@ -177,10 +181,11 @@ def compare(
     arithmetic = None if profile is None else given_profile(profile)
     chosen = inputs_of(path, inputs, images, seed)
     found = reference_of(reference, chosen, weights, seed, goldens)
+    known = labels if labels is None or isinstance(labels, LabelSet) else read_label_set(Path(labels))
     dtype = weights_dtype_of(read_graph(path))
     plan = RunPlan(label=f"{device} {precision}", device=device, precision=precision, weights_dtype=dtype)
     with (reporter or quiet()).stage(f"run on {device}", 1) as step:
-        return compare_once(path, plan, chosen, found, limits, Cache(), step, arithmetic)
+        return compare_once(path, plan, chosen, found, limits, Cache(), step, arithmetic, known)
 
 
 def locate(

@@ -12,6 +12,7 @@ from fidelity.cli.bench import bench
 from fidelity.cli.doctor import doctor
 from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
+from fidelity.cli.labels import labels
 from fidelity.cli.locate import locate
 from fidelity.cli.predict import predict
 from fidelity.cli.prove import prove
@@ -32,7 +33,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove, convert, audit, predict, run, compare and gate a vision transformer for LiteRT's GPU delegate.",
 )
-for verb in (doctor, prove, convert, audit, predict, run, compare, locate, gate, report, selftest, bench, reveal):
+for verb in (
+    doctor,
+    prove,
+    convert,
+    audit,
+    predict,
+    run,
+    compare,
+    locate,
+    gate,
+    report,
+    selftest,
+    bench,
+    reveal,
+    labels,
+):
     app.command()(verb)
 app.add_typer(golden, name="golden")
 app.add_typer(android, name="android")

@@ -9,7 +9,7 @@ import typer
 
 from fidelity.cache import Cache
 from fidelity.cli import options as o
-from fidelity.cli.lines import check_lines
+from fidelity.cli.lines import check_lines, ranking_line
 from fidelity.cli.run import result_lines
 from fidelity.errors import EXIT_ENVIRONMENT, EXIT_FAIL, EXIT_PASS, BadInput
 
@@ -21,6 +21,9 @@ ProfileOption = Annotated[
     str | None, typer.Option("--profile", help="The device's arithmetic; else the measured one of its driver.")
 ]
 PolicyOption = Annotated[str, typer.Option("--policy", help="default, or a policy TOML file.")]
+LabelsOption = Annotated[
+    Path | None, typer.Option("--labels", help="What fidelity labels wrote: are images called the same, and found?")
+]
 REPORTS = Path("reports")
 
 
@@ -34,6 +37,7 @@ def gate(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Override its folder of photographs.")] = None,
     inputs: o.Inputs = None,
+    labels: LabelsOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Override its seed.")] = None,
     policy: PolicyOption = "default",
     profile: ProfileOption = None,
@@ -63,6 +67,7 @@ def gate(
             "rewrites": rewrites,
             "seed": seed,
             "only": o.names(inputs),
+            "labels": None if labels is None else str(labels),
         }
         chosen: GateConfig = overridden(load_config(config), changes, images, device or None)
         arithmetic = None if profile is None else load_profile(profile)
@@ -83,7 +88,7 @@ def exit_code(report: GateReport) -> int:
 
 def gate_lines(report: GateReport) -> list[str]:
     """The verdict for a terminal: one line a run, then every reason, then the headline."""
-    lines = [run_line(run) for run in report.runs]
+    lines = [line for run in report.runs for line in (run_line(run), *map(ranking_line, run.rankings))]
     lines += [f"{each.label:12} NOT TESTED: {each.reason}" for each in report.not_tested]
     lines += [f"without {a.left_out}, {a.device}: {a.outcome}: {a.why}" for a in report.ablations]
     lines += [f"{reason.severity}: {reason.message}" for reason in report.reasons if reason.severity != "note"][:20]
@@ -114,6 +119,7 @@ def compare(
     profile: ProfileOption = None,
     images: o.Images = o.IMAGES,
     inputs: o.Inputs = None,
+    labels: LabelsOption = None,
     goldens: Annotated[Path, typer.Option(help="Folder of the goldens.")] = Path("golden"),
     seed: o.Seed = 0,
     output: o.Output = None,
@@ -133,6 +139,7 @@ def compare(
         policy=policy,
         profile=profile,
         inputs=o.names(inputs),
+        labels=labels,
         images=images,
         goldens=goldens,
         seed=seed,
@@ -144,4 +151,4 @@ def compare(
 
 def compare_lines(run: DeviceRun) -> list[str]:
     """How it ran, every limit with its worst figure, the findings."""
-    return [*result_lines(run.result), run_line(run), *check_lines(run.judgement)]
+    return [*result_lines(run.result), run_line(run), *map(ranking_line, run.rankings), *check_lines(run.judgement)]

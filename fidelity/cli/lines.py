@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fidelity.comparison.judgement import Judgement
+from fidelity.comparison.ranking_findings import JudgedRanking
 
 _HEAD = f"  {'':4} {'metric':26} {'worst':>14}  (the smallest limit that would pass)"
 
@@ -18,3 +19,15 @@ def check_lines(judgement: Judgement) -> list[str]:
         lines.append(f"  {mark} {check.metric:26} {worst:>14}  allowed {allowed}  at {', '.join(check.inputs) or '-'}")
     lines += [f"{finding.severity}: {finding.message}" for finding in judgement.findings]
     return [*lines, "PASS" if judgement.passed else "FAIL"]
+
+
+def ranking_line(judged: JudgedRanking) -> str:
+    """How often candidates come in PyTorch's order, what the others are, and where PyTorch was least sure."""
+    it = judged.ranking
+    of = f"/{it.asked}"
+    flips = ", ".join(f"{count} {kind}" for kind, count in judged.counts.items())
+    close = f", least margin {it.closest.margin:.3g} ({it.closest.input})" if it.closest is not None else ""
+    return (
+        f"  {it.task}, {it.candidates} candidates: top-1 {it.top1}{of}, top-{it.depth} {it.same_set}{of}, "
+        f"in order {it.same_order}{of}; flips: {flips}{close}"
+    )

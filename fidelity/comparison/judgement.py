@@ -37,6 +37,10 @@ FindingCode = Literal[
     "expected_collapse",  # what the arithmetic must give has nothing to do with the input
     "better_than_expected",  # less error than the arithmetic can give: the profile is another device's
     "overflow",  # a site that overflows when emulated
+    "real_flip",  # another label or image first, by more than an error of the allowed size can do
+    "aligned_flip",  # by more than noise of the allowed size does, and less than an error of that size can
+    "flip_within_noise",  # a tie, as far as fp16 can tell
+    "not_ranked",  # an output that labels or images cannot be ordered by
     "no_reference",  # a prediction that was held against nothing
 ]
 

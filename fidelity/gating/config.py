@@ -50,13 +50,17 @@ class ArtefactSize(Record):
 
 
 class GateConfig(Record):
-    """Source, weights, rewrites, inputs and runs; limits are the policy's, not the configuration's."""
+    """Source, weights, rewrites, inputs and runs; limits are the policy's, not the configuration's.
+
+    `labels` is what `fidelity labels` wrote, for how labels and images are ordered by the embeddings.
+    """
 
     source: str
     weights: str = "seeded"
     seed: int = 0
     rewrites: str = "all"
     images: str = "golden/images"
+    labels: str | None = None
     only: tuple[str, ...] | None = None
     runs: tuple[RunPlan, ...] = Field(min_length=1)
     artefact: ArtefactSize | None = None

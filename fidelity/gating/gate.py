@@ -22,6 +22,7 @@ from fidelity.gating.expecting import Forecasts, profile_for
 from fidelity.gating.failures import locate_failures
 from fidelity.gating.judging import cpu_outputs, judged
 from fidelity.gating.predicting import Against
+from fidelity.gating.rankings import keep_labels
 from fidelity.gating.reasons import (
     artefact_reasons,
     headline,
@@ -54,6 +55,9 @@ def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], 
     """
     proof, truth = proved(subject, rewrites, bench)
     store_truth(bench.folder, truth)
+    if bench.labels is not None:
+        bench.labels.check_fits(next(iter(truth.values())), subject.record.source)
+        keep_labels(bench.labels, bench.folder)
     artefacts, paths = made(config, subject, rewrites, bench)
     ran_so_far, missing = ran(config, subject, paths, truth, bench)
     runs, predictions = expected(ran_so_far, subject, paths, truth, bench)
@@ -71,6 +75,7 @@ def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], 
         headline=headline(runs, reasons, missing),
         reasons=reasons,
         subject=subject.record,
+        labels=bench.labels.record if bench.labels is not None else None,
         proof=proof,
         artefacts=artefacts,
         runs=runs,
@@ -151,7 +156,7 @@ def expected(
             predicted = forecasts.of(run.result, artefact, bench.folder, step)
             plan, execution = bench.plans[run.label], bench.executions[run.label]
             cpu = cpu_outputs(bench.executions, bench.plans, plan)
-            known = truth_about(artefact, truth, subject)
+            known = truth_about(artefact, truth, subject, bench.labels)
             judged_runs.append(judged(plan, execution, known, bench.policy, cpu, predicted) if predicted else run)
     return tuple(judged_runs), forecasts.reports()
 

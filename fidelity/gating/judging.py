@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from fidelity.comparison.comparison import compare
 from fidelity.comparison.judgement import Finding
 from fidelity.comparison.policy import Policy
+from fidelity.comparison.ranking_findings import JudgedRanking, ranking_findings
 from fidelity.comparison.run_facts import run_facts
 from fidelity.comparison.verdict import identical_to_cpu, judge
 from fidelity.devices.discovery import on_cpu
 from fidelity.errors import BadInput
 from fidelity.gating.config import RunPlan, folder_name
 from fidelity.gating.execution import Execution
+from fidelity.gating.rankings import judged_rankings
+from fidelity.models.label_set import LabelSet
 from fidelity.prediction.predicted import Predicted
 from fidelity.report.document import DeviceRun
 from fidelity.tflite.manifest import IoContract
@@ -28,11 +31,15 @@ Outputs = dict[str, dict[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Truth:
-    """What an artefact's output should be: embeddings by input, under the name its contract gives them."""
+    """What an artefact's output should be: embeddings by input, under the name its contract gives them.
+
+    `labels` are those that the embeddings choose among, where some were given.
+    """
 
     embeddings: Mapping[str, NDArray[np.float64]]
     output: str
     photographs: tuple[str, ...]
+    labels: LabelSet | None = None
 
     @property
     def outputs(self) -> dict[str, dict[str, NDArray[np.float64]]]:
@@ -59,6 +66,12 @@ def judged(
     if not on_cpu(plan.device) and cpu is not None:
         also = identical_to_cpu(cpu, execution.outputs, execution.result.precision_had)
     facts = run_facts(execution.job, execution.result, plan.weights_dtype)
+    rankings: tuple[JudgedRanking, ...] = ()
+    if truth.labels is not None:
+        known = (truth.embeddings, truth.output)
+        judging = (policy.limits_of(facts.kind) or {}, expectation)
+        rankings = judged_rankings(execution.outputs, known, (asked, truth.photographs), truth.labels, judging)
+        also = (*also, *(finding for each in rankings for finding in ranking_findings(each)))
     return DeviceRun(
         label=plan.label,
         device=plan.device,
@@ -68,6 +81,7 @@ def judged(
         result=execution.result,
         comparison=comparison,
         expected=expectation,
+        rankings=rankings,
         judgement=judge(comparison, facts, policy, also, expectation),
     )
 

@@ -15,6 +15,7 @@ from fidelity.gating.evidence import Embeddings
 from fidelity.gating.execution import execute, keep
 from fidelity.gating.judging import Truth, cpu_outputs, jobs_folder, judged, only_output, worst_inputs
 from fidelity.gating.workbench import Bench
+from fidelity.models.label_set import LabelSet
 from fidelity.models.subject import Subject
 from fidelity.progress import Step
 from fidelity.report.document import DeviceRun, NotTested
@@ -56,7 +57,7 @@ def ran(
         execution = execute(artefacts[plan.weights_dtype], device, plan, inputs.arrays, bench.cache, step)
         keep(execution, jobs_folder(bench.folder, plan.label))
         cpu = cpu_outputs(bench.executions, bench.plans, plan)
-        known = truth_about(artefacts[plan.weights_dtype], truth, subject)
+        known = truth_about(artefacts[plan.weights_dtype], truth, subject, bench.labels)
         bench.executions[plan.label], bench.plans[plan.label] = execution, plan
         return judged(plan, execution, known, bench.policy, cpu)
 
@@ -78,9 +79,9 @@ def queue_of(device: Device | str) -> str:
     return "missing" if isinstance(device, str) else device.queue
 
 
-def truth_about(artefact: Path, truth: Embeddings, subject: Subject) -> Truth:
+def truth_about(artefact: Path, truth: Embeddings, subject: Subject, labels: LabelSet | None) -> Truth:
     """The truth under the name that the artefact gives its output."""
-    return Truth(truth, only_output(read_manifest(artefact).contract), subject.inputs.photographs)
+    return Truth(truth, only_output(read_manifest(artefact).contract), subject.inputs.photographs, labels)
 
 
 def device_or_reason(spec: str) -> Device | str:

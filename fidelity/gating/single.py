@@ -24,6 +24,7 @@ from fidelity.gating.judging import Truth, judged, only_output
 from fidelity.gating.predicting import Against, predict_artefact
 from fidelity.models.input_contract import InputContract, Scaling
 from fidelity.models.inputs import InputSet, load_inputs
+from fidelity.models.label_set import LabelSet
 from fidelity.models.subject import Subject
 from fidelity.prediction.expected import load_expected
 from fidelity.prediction.predicted import Predicted
@@ -74,19 +75,24 @@ def compare_once(
     cache: Cache,
     step: Step,
     profile: Profile | None = None,
+    labels: LabelSet | None = None,
 ) -> DeviceRun:
     """Run the artefact and judge it against a reference of the same weights.
 
     An fp16 run on a GPU is also held against what `profile`, or its device's own, says that it must give.
 
-    Raises BadInput when the manifest says that the artefact is of other weights.
+    With `labels`, how labels and images are ordered is judged too.
+
+    Raises BadInput when the manifest says that the artefact is of other weights, and for labels of another model.
     """
     check_same_weights(artefact, reference)
+    if labels is not None:
+        labels.check_fits(next(iter(reference.truth.values())), reference.name)
     missing = sorted(set(inputs.arrays) - set(reference.truth))
     if missing:
         raise BadInput(f"input {missing[0]!r}: {reference.name} has no reference for it")
     execution = execute(artefact, resolve(plan.device), plan, inputs.arrays, cache, step)
-    known = Truth(reference.truth, only_output(io_contract(read_graph(artefact))), inputs.photographs)
+    known = Truth(reference.truth, only_output(io_contract(read_graph(artefact))), inputs.photographs, labels)
     used = profile_for(execution.result, profile)
     predicted = None
     if used is not None:

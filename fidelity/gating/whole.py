@@ -16,9 +16,11 @@ from fidelity.gating.execution import Execution, keep, read_execution
 from fidelity.gating.expecting import stored_for, stored_predictions
 from fidelity.gating.gate import run_gate, run_info
 from fidelity.gating.judging import Truth, cpu_outputs, jobs_folder, judged, only_output
+from fidelity.gating.rankings import keep_labels, stored_labels
 from fidelity.gating.reasons import headline, prediction_reasons, run_reasons
 from fidelity.gating.run_folder import new_run, stored_run
 from fidelity.gating.workbench import Bench
+from fidelity.models.label_set import LabelSet, read_label_set
 from fidelity.prediction.predicted import Predicted
 from fidelity.progress import Reporter
 from fidelity.report.document import DeviceRun, GateReport, PredictionReport
@@ -42,11 +44,12 @@ def gate_whole(
     chosen(config.rewrites)  # a misspelt name is told before a model is built
     for plan in config.runs:
         check_word(plan.device)
+    labels = read_label_set(Path(config.labels)) if config.labels is not None else None
     with reporter.stage("build the model", 1):
         subject = build_subject(config.source, config.weights, config.seed, Path(config.images), config.only)
     rewrites = chosen_for(config.rewrites, subject.model)
     with new_run(reports, config.source.removeprefix("timm:")) as folder:
-        bench = Bench(folder, cache, reporter, policy, profile)
+        bench = Bench(folder, cache, reporter, policy, profile, labels)
         report = run_gate(config, subject, rewrites, bench)
         if ablate:
             from fidelity.gating.ablation import ablations  # noqa: PLC0415
@@ -61,11 +64,13 @@ def gate_again(stored: Path, policy: Policy, reports: Path, reporter: Reporter) 
     """Judge a stored run under `policy`: the same outputs, truth and expected outputs, no model, no device."""
     source = stored_run(stored)
     before = GateReport.read(source / "report.json")
-    truth = load_truth(source)
+    truth, labels = load_truth(source), stored_labels(source, before.labels)
     with new_run(reports, f"{before.subject.source.removeprefix('timm:')}-again") as folder:
         store_truth(folder, truth)
+        if labels is not None:
+            keep_labels(labels, folder)
         predictions = stored_predictions(source, folder, before.predictions, policy)
-        runs = _runs_again(source, folder, before, truth, policy, predictions)
+        runs = _runs_again(source, folder, before, (truth, labels), policy, predictions)
         predicted = tuple(
             PredictionReport(folder=name, prediction=each.prediction) for name, each in predictions.items()
         )
@@ -93,7 +98,7 @@ def _runs_again(
     source: Path,
     folder: Path,
     before: GateReport,
-    truth: Embeddings,
+    known: tuple[Embeddings, LabelSet | None],
     policy: Policy,
     predictions: Mapping[str, Predicted],
 ) -> tuple[DeviceRun, ...]:
@@ -107,8 +112,8 @@ def _runs_again(
         plan = RunPlan(label=run.label, device=run.device, precision=run.precision, weights_dtype=run.weights_dtype)
         cpu = cpu_outputs(executions, plans, plan)
         artefact = next(a for a in before.artefacts if a.weights_dtype == run.weights_dtype)
-        known = Truth(truth, only_output(artefact.manifest.contract), photographs)
-        runs.append(judged(plan, execution, known, policy, cpu, stored_for(run, predictions)))
+        about = Truth(known[0], only_output(artefact.manifest.contract), photographs, known[1])
+        runs.append(judged(plan, execution, about, policy, cpu, stored_for(run, predictions)))
         executions[run.label], plans[run.label] = execution, plan
         keep(execution, jobs_folder(folder, run.label))
     return tuple(runs)

@@ -10,6 +10,7 @@ from fidelity.cache import Cache
 from fidelity.comparison.policy import Policy
 from fidelity.gating.config import RunPlan
 from fidelity.gating.execution import Execution
+from fidelity.models.label_set import LabelSet
 from fidelity.progress import Reporter
 
 
@@ -22,5 +23,6 @@ class Bench:
     reporter: Reporter
     policy: Policy
     profile: Profile | None = None  # given by hand; None: that of the device, where it is known
+    labels: LabelSet | None = None  # what the embeddings choose among, where it was given
     executions: dict[str, Execution] = field(default_factory=dict)
     plans: dict[str, RunPlan] = field(default_factory=dict)

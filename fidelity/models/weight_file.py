@@ -7,6 +7,7 @@ looks right, so missing, extra and misshapen tensors are all errors, all named a
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 State = dict[str, torch.Tensor]
 
 
-def load_weight_file(model: nn.Module, path: Path) -> None:
+def load_weight_file(model: nn.Module, path: Path, part: Callable[[State], State] = dict) -> None:
     """Load the checkpoint at `path` into `model`, in place, float32.
 
-    A checkpoint in its publisher's own naming is passed through the timm architecture's
+    `part` takes and renames what belongs to the model, where the file holds more than that. A
+    checkpoint in its publisher's own naming is passed through the timm architecture's
     `checkpoint_filter_fn` first. Raises BadInput naming missing, extra or misshapen tensors,
     tensors that are not finite, or a file that is not a checkpoint.
     """
-    state = _read(path)
+    state = part(_read(path))
     if set(state) != set(model.state_dict()):
         state = _renamed(state, model)
     problems = _problems(state, model.state_dict())

@@ -15,8 +15,10 @@ from fidelity.comparison.comparison import Comparison
 from fidelity.comparison.expectation import Expectation
 from fidelity.comparison.judgement import Judgement
 from fidelity.comparison.policy import Policy
+from fidelity.comparison.ranking_findings import JudgedRanking
 from fidelity.devices.job import JobResult, Precision
 from fidelity.localisation.records import Located
+from fidelity.models.label_set import LabelRecord
 from fidelity.models.subject import SubjectRecord
 from fidelity.prediction.prediction import Prediction
 from fidelity.record import Figure, Record
@@ -65,6 +67,7 @@ class DeviceRun(Record):
 
     `job` is the job's folder relative to the run folder: job.json, result.json, raw outputs, log.
     `expected` is what the device's arithmetic must give, None where that is not known or not asked.
+    `rankings` are how labels and images are ordered by the outputs, where a label set was given.
     """
 
     label: str
@@ -75,6 +78,7 @@ class DeviceRun(Record):
     result: JobResult
     comparison: Comparison
     expected: Expectation | None = None
+    rankings: tuple[JudgedRanking, ...] = ()
     judgement: Judgement
 
 
@@ -145,6 +149,7 @@ class GateReport(Record):
     headline: str
     reasons: tuple[Reason, ...]
     subject: SubjectRecord
+    labels: LabelRecord | None = None
     proof: Proof
     artefacts: tuple[ArtefactReport, ...]
     runs: tuple[DeviceRun, ...]
