@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ TEMPLATES = ("a photo of a {}.", "art of the {}.", "{}")
 def embedded(labels: tuple[str, ...] = LABELS, weights: Weights = SEEDED, source: TextSource = SOURCE) -> np.ndarray:
     record, content = make_label_set(source, weights, 0, (labels, TEMPLATES), "x.npy", lambda _: None)
     assert record.shape == (len(labels), 24)
-    return np.lib.format.read_array(__import__("io").BytesIO(content))
+    return np.lib.format.read_array(io.BytesIO(content))
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,8 @@ def labels(
     verbose: o.Verbose = False,
 ) -> int:
     """What are these labels to the model's text tower? Embeddings and where they come from."""
-    from fidelity.models.text_source import TextSource, open_clip  # noqa: PLC0415
-
-    open_clip()  # says what to install, before anything asks for torch
-    from fidelity.models.label_embeddings import make_label_set, steps  # noqa: PLC0415
-    from fidelity.models.label_set import write_label_set  # noqa: PLC0415
     from fidelity.models.prompts import read_labels, read_templates  # noqa: PLC0415
+    from fidelity.models.text_source import TextSource, open_clip  # noqa: PLC0415
     from fidelity.models.weights import Weights  # noqa: PLC0415
 
     session = o.Session(json, verbose, None)
@@ -42,6 +38,10 @@ def labels(
         raise BadInput(f"--output {output}: expected a name that ends in .json")
     source, chosen = TextSource.parse(model), Weights.parse(weights)
     texts = read_labels(file), read_templates(templates)
+    open_clip()  # says what to install, before anything asks for torch
+    from fidelity.models.label_embeddings import make_label_set, steps  # noqa: PLC0415
+    from fidelity.models.label_set import write_label_set  # noqa: PLC0415
+
     with session.reporter.stage("embed", steps(*texts)) as step:
         record, content = make_label_set(source, chosen, seed, texts, f"{output.stem}.npy", step)
     write_label_set(output, record, content)
