@@ -16,6 +16,7 @@ from fidelity.api.given import GOLDENS, IMAGES, Inputs, StrPath, Truth
 from fidelity.arithmetic.profile import Profile
 from fidelity.comparison.policy import Policy
 from fidelity.devices.job import Precision
+from fidelity.models.label_set import LabelSet
 from fidelity.report.unfaithful import unfaithful
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def assert_faithful(
     policy: str | Policy = "default",
     profile: str | Profile | None = None,
     inputs: Inputs = None,
+    labels: StrPath | LabelSet | None = None,
     images: StrPath = IMAGES,
     goldens: StrPath = GOLDENS,
     seed: int = 0,
@@ -59,6 +61,7 @@ def assert_faithful(
         policy=policy,
         profile=profile,
         inputs=inputs,
+        labels=labels,
         images=images,
         goldens=goldens,
         seed=seed,

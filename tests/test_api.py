@@ -184,7 +184,7 @@ def test_modules_that_are_not_ready(module: nn.Module) -> None:
     with pytest.raises(BadInput, match="float16 on cpu"):
         fidelity.prove(training.eval().half(), inputs=ARRAYS)
     with pytest.raises(BadInput, match=r"expected \[1, 3, H, W\]"):
-        fidelity.prove(nn.Identity(), inputs={"x": np.zeros((1, 4), np.float32)})
+        fidelity.prove(nn.Identity().eval(), inputs={"x": np.zeros((1, 4), np.float32)})
 
 
 def test_a_reference_of_other_weights_or_another_size(artefact: Path) -> None:
