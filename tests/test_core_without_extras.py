@@ -11,7 +11,10 @@ import pytest
 import fidelity
 
 ROOT = Path(fidelity.__file__).parent
-EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors", "open_clip", "hypothesis")
+EXTRAS = (
+    *("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors"),
+    *("open_clip", "dask", "distributed", "hypothesis"),
+)
 NEEDS_TORCH = {
     "fidelity.arithmetic.torch.aten",
     "fidelity.arithmetic.torch.collapse",

@@ -30,8 +30,8 @@ from fidelity.arithmetic.torch.collapse import collapse, correlation
 from fidelity.arithmetic.torch.observed import norms_of, observe_truth, ordinary_channels
 from fidelity.arithmetic.torch.run import TorchEmulator
 from fidelity.arithmetic.torch.sweep import sweep_layernorm
+from fidelity.cli.layernorm_sweep import CAVEAT, advice_text, layernorm_sweep, sweep_lines
 from fidelity.cli.options import Session
-from fidelity.cli.sweep import CAVEAT, advice_text, sweep, sweep_lines
 from fidelity.errors import BadInput
 from fidelity.models.counter_random import normal
 from fidelity.models.input_contract import input_contract
@@ -210,9 +210,9 @@ def test_the_figures_stand_alone_and_are_the_same_every_time(small: LayerNormSwe
 def test_a_sweep_of_what_has_no_scale_is_bad_input(tmp_path: Path) -> None:
     session = Session(False, False, None)
     with pytest.raises(BadInput, match="a sweep is of a SOURCE"):
-        sweep("model.tflite", CARD, "seeded", IMAGES, None, 0, session)
+        layernorm_sweep("model.tflite", CARD, "seeded", IMAGES, None, 0, session)
     with pytest.raises(BadInput, match="needs --profile"):
-        sweep(TINY, " ", "seeded", IMAGES, None, 0, session)
+        layernorm_sweep(TINY, " ", "seeded", IMAGES, None, 0, session)
 
 
 def test_a_constant_output_has_no_correlation() -> None:

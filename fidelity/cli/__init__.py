@@ -20,13 +20,17 @@ from fidelity.cli.report import report
 from fidelity.cli.reveal import reveal
 from fidelity.cli.run import run
 from fidelity.cli.selftest import selftest
+from fidelity.cli.sweep import sweep
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """typer carries a click of its own and exports this base of its usage errors under no name."""
 
-EXTRAS = ("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors")
-"""What `fidelity[convert]` brings; a verb that needs one of them says so."""
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "litert_torch", "ai_edge_quantizer", "safetensors"), "convert"),
+    **dict.fromkeys(("dask", "distributed"), "sweep"),
+}
+"""Modules of extras, and the extra that brings them; a verb that needs one of them says so."""
 
 app = typer.Typer(
     add_completion=False,
@@ -43,6 +47,7 @@ for verb in (
     compare,
     locate,
     gate,
+    sweep,
     report,
     selftest,
     bench,
@@ -66,9 +71,10 @@ def main() -> None:
         sys.stderr.write(f"fidelity: {error}\n")
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRAS:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
             raise
-        sys.stderr.write(f"fidelity: {error.name} is not installed: pip install 'fidelity[convert]'\n")
+        sys.stderr.write(f"fidelity: {error.name} is not installed: pip install 'fidelity[{extra}]'\n")
         sys.exit(EXIT_ENVIRONMENT)
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("fidelity: interrupted\n")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fidelity.cli import options as o
+from fidelity.cli.layernorm_sweep import layernorm_sweep
 from fidelity.cli.lines import check_lines
-from fidelity.cli.sweep import sweep as layernorm_sweep
 from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
 
 if TYPE_CHECKING:

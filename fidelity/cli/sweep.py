@@ -1,99 +1,87 @@
-"""`fidelity predict SOURCE --sweep`: which LayerNorm scale this model needs, and where its outputs collapse."""
+"""`fidelity sweep`: an artefact against PyTorch over a whole data set, on as many processes or hosts as there are."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from fidelity.cli import options as o
-from fidelity.errors import EXIT_FAIL, EXIT_PASS, BadInput
-from fidelity.record import write_text
+from fidelity.cli.gate import PolicyOption
+from fidelity.cli.lines import check_lines
+from fidelity.errors import EXIT_FAIL, EXIT_PASS
 
 if TYPE_CHECKING:
-    from fidelity.arithmetic.layernorm_sweep import Advice, CollapsePoint, LayerNormSweep, ScaleOutcome
+    from fidelity.sweeping.agreement import Agreement
+    from fidelity.sweeping.report import RunSummary, SweepReport
 
-CAVEAT = (
-    "a correlation that has collapsed is that of a constant output: it depends on the LayerNorms' biases, "
-    "and says nothing of its own about another checkpoint"
-)
+_SHOWN = 5
 
 
 def sweep(
-    source: str,
-    profile: str,
-    weights: str,
-    images: Path,
-    inputs: tuple[str, ...] | None,
-    seed: int,
-    session: o.Session,
+    file: o.Artefact,
+    data: Annotated[Path, typer.Argument(help="A folder of images or of .tar shards, or one .tar.")],
+    reference: Annotated[str, typer.Option(help="timm:NAME")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the sweep; given again, it goes on.")],
+    weights: o.Weights = "seeded",
+    device: o.Devices = None,
+    precision: o.Precision = "default",
+    policy: PolicyOption = "default",
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="A Dask scheduler's address instead: tcp://HOST:PORT")] = None,
+    chunk: Annotated[int, typer.Option(min=1, max=4096, help="Images of one unit of work.")] = 64,
+    worst: Annotated[int, typer.Option(min=1, max=1000, help="How many of the worst images are kept.")] = 10,
+    allow_unreadable: Annotated[int, typer.Option(min=0, help="How many images may be unreadable.")] = 0,
+    seed: o.Seed = 0,
+    json: o.Json = False,
+    verbose: o.Verbose = False,
 ) -> int:
-    """Sweep a source model under one profile, or several separated by commas, on the photographs.
+    """Does this artefact match PyTorch on every image of a data set?"""
+    from fidelity.comparison.policy import load_policy  # noqa: PLC0415
+    from fidelity.sweeping.cluster import Workers  # noqa: PLC0415
+    from fidelity.sweeping.sweep import SweepChoice, sweep_order  # noqa: PLC0415
+    from fidelity.sweeping.sweep import sweep as run_sweep  # noqa: PLC0415
 
-    With an output NAME.json the figures are written beside it, as NAME-collapse.svg and NAME-scales.svg.
-    0 when every profile has a scale that is safe for this model, 1 when one has none.
-    """
-    if not source.startswith("timm:"):
-        raise BadInput(f"{source}: a sweep is of a SOURCE, timm:NAME; an artefact's scale is fixed")
-    from fidelity.arithmetic.profile import load_profile  # noqa: PLC0415 - torch is an extra
-    from fidelity.arithmetic.torch.sweep import sweep_layernorm  # noqa: PLC0415
-    from fidelity.models.input_contract import input_contract  # noqa: PLC0415
-    from fidelity.models.inputs import load_inputs  # noqa: PLC0415
-    from fidelity.models.source import Source  # noqa: PLC0415
-    from fidelity.report.layernorm_plot import collapse_plot, scales_plot  # noqa: PLC0415
-
-    profiles = tuple(load_profile(name.strip()) for name in profile.split(",") if name.strip())
-    if not profiles:
-        raise BadInput("a sweep needs --profile, one or several separated by commas")
-    found = load_inputs(images, input_contract(Source.parse(source).build()), seed=seed)
-    names = inputs if inputs is not None else found.photographs
-    result = sweep_layernorm(source, weights, profiles, found.only(names).arrays, seed, session.reporter)
-    if session.output is not None:
-        for name, svg in (("collapse", collapse_plot(result)), ("scales", scales_plot(result))):
-            write_text(session.output.with_name(f"{session.output.stem}-{name}.svg"), svg)
-    session.show(result, sweep_lines(result))
-    return EXIT_PASS if all(advice.scale for advice in result.advice) else EXIT_FAIL
+    session = o.Session(json, verbose, None)
+    limits = load_policy(policy)
+    devices = tuple(dict.fromkeys(device or ["cpu"]))
+    order = sweep_order(file, data, reference, weights, seed, devices, precision)
+    choice = SweepChoice(chunk=chunk, worst=worst, allow_unreadable=allow_unreadable)
+    report = run_sweep(order, data, output, limits, Workers(workers, scheduler), choice, session.reporter)
+    session.show(report, [*sweep_lines(report, verbose), f"results: {output}"])
+    return EXIT_PASS if report.passed else EXIT_FAIL
 
 
-def sweep_lines(result: LayerNormSweep) -> list[str]:
-    """The sweep for a person: by profile the scales, the advice and the collapse; then the caveat."""
+def sweep_lines(report: SweepReport, verbose: bool) -> list[str]:
+    """Counts, then each device with its shares and worst images, then why it failed, then the verdict."""
     lines = [
-        f"{result.source}, weights {result.weights}: {result.norms} norms, largest magnitude {result.peak:.1f}, "
-        f"{len(result.inputs)} inputs"
+        f"{report.images} images of {report.data}: {report.distinct} distinct, {report.duplicates} duplicates, "
+        f"{report.unreadable} unreadable"
     ]
-    for advice in result.advice:
-        name = advice.profile
-        lines.append(f"under {name}, rows divided by:")
-        lines += [_scale_line(each) for each in result.scales if each.profile == name]
-        lines.append(f"  {advice_text(advice)}")
-        lines += [_collapse_line(point) for point in result.collapse if point.profile == name]
-    return [*lines, CAVEAT]
+    for run in report.runs:
+        lines += _run_lines(run, verbose)
+    lines += [f"fail: {reason}" for reason in report.reasons]
+    return [*lines, f"{'PASS' if report.passed else 'FAIL'}: {report.artefact} over {report.images} images"]
 
 
-def advice_text(advice: Advice) -> str:
-    """The advice as a sentence."""
-    if not advice.scale:
-        return "no scale is safe for this model under this profile"
-    if advice.scale == "row":
-        return f"no fixed scale is safe for this model; use the per-row scale ({advice.margin:.1f} bits of margin)"
-    use = "use stock LayerNorm" if advice.scale == "none" else f"use {advice.scale}"
-    return (
-        f"safe for this model: {advice.least:g} to {advice.greatest:g}; {use}, "
-        f"{advice.margin:.1f} bits from the nearer end"
-    )
+def _run_lines(run: RunSummary, verbose: bool) -> list[str]:
+    kind = run.judgement.kind
+    lines = [
+        f"{run.device} ({kind}): {_share(run.passed)} within every limit",
+        f"  nearest neighbour kept by {_share(run.neighbours)}",
+    ]
+    for name in ("correlation", "relative_l2"):
+        found = run.metrics.get(name)
+        if found is not None:
+            bad = ", ".join(f"{float(share):.1%} {value:.3g}" for share, value in found.quantiles.items())
+            lines.append(f"  {name}: worst {found.worst:.9g} at {found.at}; off by at most, of images: {bad}")
+    for each in run.worst if verbose else run.worst[:_SHOWN]:
+        why = f", {each.why}" if each.why else ""
+        lines.append(f"  worst {each.rank}: {each.name}, relative L2 {each.relative_l2:.3g}{why}: {each.file}")
+    shown = check_lines(run.judgement)[:-1]
+    return lines + ([f"  {line}" for line in shown] if verbose or not run.judgement.passed else [])
 
 
-def _scale_line(each: ScaleOutcome) -> str:
-    found = each.outcome
-    return (
-        f"  {found.scale:>5} {'safe' if each.safe else 'FAIL'}: {found.overflowing:.1%} of rows overflow, "
-        f"{found.underflowing:.1%} underflow, headroom {found.headroom:.2f} bits at {each.at} ({found.tightest}), "
-        f"worst error {found.worst_error:.2g} at {each.worst_at}"
-    )
-
-
-def _collapse_line(point: CollapsePoint) -> str:
-    blocks = f", by block {' '.join(f'{value:.3f}' for value in point.blocks)}" if point.blocks else ""
-    return (
-        f"  peak {point.peak:.0f}, {point.form}: correlation {point.correlation:.6f} "
-        f"[{point.worst:.6f}, {point.best:.6f}]{blocks}"
-    )
+def _share(found: Agreement) -> str:
+    return f"{found.count} of {found.of} images ({found.share:.2%}; 95 % interval {found.low:.2%} to {found.high:.2%})"
