@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names if name.startswith(RESULT)}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_killed_and_resumed_gives_the_bytes_of_an_undisturbed_run(artefact: Path, data: Path, tmp_path: Path) -> None:
     chunks = tmp_path / "killed/chunks"
     first = start(artefact, data, tmp_path / "killed", workers=2)
@@ -70,7 +70,7 @@ def test_killed_and_resumed_gives_the_bytes_of_an_undisturbed_run(artefact: Path
 
     again = start(artefact, data, tmp_path / "killed", workers=1)
     alone = start(artefact, data, tmp_path / "alone", workers=2)
-    told = [process.communicate(timeout=240) for process in (again, alone)]
+    told = [process.communicate(timeout=800) for process in (again, alone)]
     assert [process.returncode for process in (again, alone)] == [0, 0], told
     assert f"{len(made)} of 10 chunks are there already" in told[0][1]
     assert {name: (chunks / name).stat().st_mtime_ns for name in made} == made
