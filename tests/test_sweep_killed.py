@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(artefact: Path, data: Path, folder: Path, workers: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fidelity", "sweep", str(artefact), str(data), "--reference", TWO_BLOCK]
-    command += ["-o", str(folder), "--chunk", "4", "--workers", str(workers), "--allow-unreadable", "1", "--json"]
+    command += ["-o", str(folder), "--chunk", "8", "--workers", str(workers), "--allow-unreadable", "1", "--json"]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=folder.parent
     )
@@ -58,21 +58,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.timeout(900)
 def test_killed_and_resumed_gives_the_bytes_of_an_undisturbed_run(artefact: Path, data: Path, tmp_path: Path) -> None:
     chunks = tmp_path / "killed/chunks"
-    first = start(artefact, data, tmp_path / "killed", workers=2)
-    while len(list(chunks.glob("*.json"))) < 2:
+    first = start(artefact, data, tmp_path / "killed", workers=1)
+    while not list(chunks.glob("*.json")):
         assert first.poll() is None, first.communicate()
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     made = {path.name: path.stat().st_mtime_ns for path in chunks.glob("*.json")}
-    assert 2 <= len(made) < 10
+    assert 1 <= len(made) < 5
     assert not (tmp_path / "killed/sweep.json").exists()
 
     again = start(artefact, data, tmp_path / "killed", workers=1)
     alone = start(artefact, data, tmp_path / "alone", workers=2)
     told = [process.communicate(timeout=800) for process in (again, alone)]
     assert [process.returncode for process in (again, alone)] == [0, 0], told
-    assert f"{len(made)} of 10 chunks are there already" in told[0][1]
+    assert f"{len(made)} of 5 chunks are there already" in told[0][1]
     assert {name: (chunks / name).stat().st_mtime_ns for name in made} == made
     assert told[0][0] == told[1][0] == (tmp_path / "alone/sweep.json").read_text()
     killed, undisturbed = contents(tmp_path / "killed"), contents(tmp_path / "alone")
