@@ -23,8 +23,7 @@ def unfaithful(artefact: Path, run: DeviceRun, reference: str) -> str:
     for output in dict.fromkeys(each.output for each in run.comparison.outputs):
         lines += [*_differences(run, output), ""]
     lines += [*_ran(run), "", "Why it fails:"]
-    reasons = [finding.message for finding in run.judgement.findings if finding.severity == "fail"]
-    lines += [f"  - {reason}" for reason in _some(reasons)]
+    lines += _some([f"  - {each.message}" for each in run.judgement.findings if each.severity == "fail"])
     lines += ["", f"Where it begins: fidelity locate {shlex.quote(str(artefact))} --device {shlex.quote(run.device)}"]
     return "\n".join(printable(line) for line in lines)
 
