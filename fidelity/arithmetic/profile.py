@@ -71,6 +71,11 @@ class Profile(Record):
         return self
 
     @property
+    def is_float32(self) -> bool:
+        """Whether every number stays IEEE float32, so that an operation needs no rule to be computed."""
+        return "float16" not in self.model_dump_json(include={"inputs", "weights", "outputs", "rules"})
+
+    @property
     def stores_float16(self) -> bool:
         """Whether what flows between operations is float16."""
         return self.inputs is not None

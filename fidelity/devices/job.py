@@ -24,6 +24,9 @@ PROBE_LINE = "fidelity: precision probe"
 PrecisionHad = Literal["fp16", "fp32", "unknown"]
 """What the device really computed in: a driver without fp16 computes fp32 whatever is asked."""
 
+Kernels = Literal["delegated", "reference"]
+"""Who computes on the CPU: XNNPACK, as in an application, or the runtime's own plain reference kernels."""
+
 Status = Literal[
     "ok",
     "bad_model",  # the file is not a model that the runtime can load
@@ -63,7 +66,7 @@ class Job(Record):
     kept and each later run is compared with it bit for bit. `repeat_only` names the inputs that are
     repeated (None: all), the others run once. `probe` is a .tflite of one MUL that tells the precision
     (precision_probe.py); without it a GPU's is unknown. `timeout_seconds` and `memory_limit_bytes`
-    bound the whole job.
+    bound the whole job. `kernels`: reference is for the device cpu and the Python worker alone.
     """
 
     model: str
@@ -77,6 +80,7 @@ class Job(Record):
     repeat_seconds: float | None = Field(default=None, gt=0)
     repeat_only: tuple[str, ...] | None = None
     probe: str | None = None
+    kernels: Kernels = "delegated"
     threads: int = 2
     timeout_seconds: float = 600.0
     memory_limit_bytes: int | None = None

@@ -23,6 +23,7 @@ from fidelity.devices.job import Precision
 from fidelity.errors import BadInput
 
 Tensors = dict[str, NDArray[Any]]
+_AS_BYTES = (np.dtype(np.int16), np.dtype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,13 @@ def details(compiled: Compiled) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def check_inputs(compiled: Compiled, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Raises BadInput when names, shapes or dtypes are not the signature's, or a float is not finite."""
-    wanted, _ = details(compiled)
+    check_against(details(compiled)[0], compiled.signature, tensors)
+
+
+def check_against(wanted: Mapping[str, Any], signature: str, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """The same, of inputs that are `wanted` by name, each with its `shape` and `dtype`."""
     if set(wanted) != set(tensors):
-        raise BadInput(f"inputs {sorted(tensors)} given, the signature {compiled.signature} takes {sorted(wanted)}")
+        raise BadInput(f"inputs {sorted(tensors)} given, the signature {signature} takes {sorted(wanted)}")
     for name, array in tensors.items():
         shape, dtype = tuple(wanted[name]["shape"]), str(wanted[name]["dtype"])
         if tuple(array.shape) != shape or str(array.dtype) != dtype:
@@ -120,7 +125,7 @@ class Runner:
     def run(self, tensors: Mapping[str, NDArray[Any]]) -> Run:
         """One inference with its times; writing the inputs is not in them."""
         for name, array in tensors.items():
-            self._given[name].write(np.ascontiguousarray(array))
+            self._given[name].write(_writable(array))
         started = time.perf_counter()
         self._compiled.model.run_by_name(self._compiled.signature, self._given, self._got)
         enqueued = time.perf_counter() - started
@@ -128,8 +133,21 @@ class Runner:
         for name, buffer in self._got.items():
             shape, dtype = self._outputs[name]["shape"], np.dtype(self._outputs[name]["dtype"])
             count = int(np.prod(shape, dtype=np.int64))
-            outputs[name] = np.asarray(buffer.read(count, dtype), dtype=dtype).reshape(shape)
+            outputs[name] = _read(buffer, count, dtype).reshape(shape)
         return Run(outputs, time.perf_counter() - started, enqueued)
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or its bytes where the runtime's Python buffers lack the dtype (int16, int64; 2.3.0)."""
+    flat = np.ascontiguousarray(array)
+    return flat.reshape(-1).view(np.int8) if flat.dtype in _AS_BYTES else flat
+
+
+def _read(buffer: Any, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """So many numbers of a buffer; as bytes where the runtime's Python buffers lack the dtype."""
+    if dtype in _AS_BYTES:
+        return np.asarray(buffer.read(count * dtype.itemsize, np.int8), np.int8).view(dtype)
+    return np.asarray(buffer.read(count, dtype), dtype=dtype)
 
 
 def runtime_versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.devices.believing import JOB
-from fidelity.devices.job import Job, JobInput, Precision
+from fidelity.devices.job import Job, JobInput, Kernels, Precision
 from fidelity.devices.precision_probe import probe_model
 from fidelity.devices.tensor_files import safe_name, write_tensor
 from fidelity.files import file_sha256, link_or_copy
@@ -31,6 +31,7 @@ def prepare_job(
     repeats: int = 2,
     repeat_seconds: float | None = None,
     warmups: int = 0,
+    kernels: Kernels = "delegated",
     threads: int = 2,
     timeout_seconds: float = 600.0,
     memory_limit_bytes: int | None = None,
@@ -66,6 +67,7 @@ def prepare_job(
         repeat_seconds=repeat_seconds,
         repeat_only=repeat or None,
         probe=None if device == "cpu" else PROBE,
+        kernels=kernels,
         threads=threads,
         timeout_seconds=timeout_seconds,
         memory_limit_bytes=memory_limit_bytes,

@@ -12,7 +12,9 @@ import os
 import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from fidelity.devices import litert
 from fidelity.devices.job import (
@@ -26,6 +28,7 @@ from fidelity.devices.job import (
     Thermal,
     Timing,
 )
+from fidelity.devices.reference_kernels import SHAPES, ReferenceKernels
 from fidelity.devices.precision_probe import INPUT, precision_of
 from fidelity.devices.temperatures import temperatures
 from fidelity.devices.tensor_files import inside, read_tensor, safe_name, write_tensor
@@ -36,6 +39,14 @@ from fidelity.tflite.graph import read_graph
 LOG = "log.txt"
 RESULT = "result.json"
 OUTPUTS = "outputs"
+
+
+class Runs(Protocol):
+    """Whatever runs one set of inputs: a compiled model, or the reference kernels."""
+
+    def run(self, tensors: litert.Tensors) -> litert.Run:
+        """One inference."""
+        ...
 
 
 def main() -> None:
@@ -56,6 +67,8 @@ def execute(job: Job, folder: Path) -> JobResult:
             raise BadInput(f"model {job.model}: sha256 is {digest[:16]}..., the job says {job.model_sha256[:16]}...")
     except BadInput as error:
         return _failed(job, "bad_model", str(error))
+    if job.kernels == "reference":
+        return _on_reference_kernels(job, folder, model)
     if job.device != "cpu" and job.precision not in ("default", "fp32"):
         return _failed(job, "refused", f"Python's runtime cannot be asked for {job.precision}; the C runner can")
     try:
@@ -73,14 +86,39 @@ def execute(job: Job, folder: Path) -> JobResult:
     return _run(job, folder, compiled, loaded)
 
 
+def _on_reference_kernels(job: Job, folder: Path, model: Path) -> JobResult:
+    """The job on the runtime's plain kernels; every tensor's shape is left in shapes.json, for whoever binds it."""
+    try:
+        loaded = {item.name: _load(item, folder) for item in job.inputs}
+        prepared = ReferenceKernels(model, job.signature, next(iter(loaded.values()), {}))
+        for tensors in loaded.values():
+            prepared.check(tensors)
+    except BadInput as error:
+        return _failed(job, "bad_input", str(error))
+    except (RuntimeError, ValueError) as error:
+        return _failed(job, "refused", _one_line(error))
+    result = _results(job, folder, lambda: prepared, loaded, prepared.seconds)
+    prepared.shapes().write(folder / SHAPES)
+    return result
+
+
 def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, litert.Tensors]) -> JobResult:
+    result = _results(job, folder, lambda: litert.Runner(compiled), loaded, compiled.seconds)
+    had, whole = _precision(job, folder), _fully_accelerated(job, compiled)
+    return result.model_copy(update={"precision_had": had, "fully_accelerated": whole})
+
+
+def _results(
+    job: Job, folder: Path, ready: Callable[[], Runs], loaded: dict[str, litert.Tensors], compile_seconds: float
+) -> JobResult:
+    """Everything but what only a delegate has to tell."""
     outputs: list[RunOutput] = []
     status: Status = "ok"
     error = None
     warmup: list[float] = []
     before = temperatures()
     try:
-        runner = litert.Runner(compiled)
+        runner = ready()
         for tensors in itertools.islice(loaded.values(), 1):
             warmup += [runner.run(tensors).seconds for _ in range(job.warmups)]
         for name, tensors in loaded.items():
@@ -93,7 +131,7 @@ def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, li
     if seconds:
         steady = seconds if warmup else seconds[1:]
         timing = Timing(
-            compile=compiled.seconds,
+            compile=compile_seconds,
             first=(*warmup, *seconds)[0],
             steady=statistics.median(steady) if steady else None,
             warmup=tuple(warmup),
@@ -103,8 +141,7 @@ def _run(job: Job, folder: Path, compiled: litert.Compiled, loaded: dict[str, li
         error=error,
         device=job.device,
         precision_asked=job.precision,
-        precision_had=_precision(job, folder),
-        fully_accelerated=_fully_accelerated(job, compiled),
+        precision_had="fp32",
         outputs=tuple(outputs),
         timing=timing,
         thermal=thermal or None,
@@ -119,7 +156,7 @@ def _fully_accelerated(job: Job, compiled: litert.Compiled) -> bool | None:
     return None if job.device == "cpu" else compiled.on_device_alone and bool(compiled.model.is_fully_accelerated())
 
 
-def _one(runner: litert.Runner, name: str, tensors: litert.Tensors, job: Job, folder: Path) -> RunOutput:
+def _one(runner: Runs, name: str, tensors: litert.Tensors, job: Job, folder: Path) -> RunOutput:
     """Run one input as often as the job says; the first run's outputs are kept, later ones compared with it."""
     first = runner.run(tensors)
     runs = [first]

@@ -15,10 +15,10 @@ from ai_edge_litert import schema_py_generated as schema
 from fidelity.errors import BadInput
 from fidelity.tflite.flatbuffer import MALFORMED, Budget, map_file
 from fidelity.tflite.options import enum_names, operator_options
-from fidelity.tflite.structure import Buffer, Graph, Operator, Signature, Subgraph, Tensor
+from fidelity.tflite.structure import Buffer, Graph, Operator, Quantization, Signature, Subgraph, Tensor
 from fidelity.tflite.wiring import check_operators, check_signature, check_tensor
 
-__all__ = ["Buffer", "Graph", "Operator", "Signature", "Subgraph", "Tensor", "read_graph"]
+__all__ = ["Buffer", "Graph", "Operator", "Quantization", "Signature", "Subgraph", "Tensor", "read_graph"]
 
 _CUSTOM = "CUSTOM"
 
@@ -129,9 +129,25 @@ def _tensor(index: int, entry: Any, buffers: tuple[Buffer, ...], budget: Budget)
         is_variable=entry.IsVariable(),
         external=external,
         encoded=entry.Sparsity() is not None,
+        quantization=_quantization(entry.Quantization(), shape, budget),
     )
     check_tensor(tensor)
     return tensor
+
+
+def _quantization(entry: Any, shape: tuple[int, ...], budget: Budget) -> Quantization | None:
+    """Scales and zero points, checked to fit the shape; None for a tensor without any."""
+    if entry is None or entry.ScaleLength() == 0:
+        return None
+    scale, zero = budget.numbers(entry.ScaleAsNumpy()), budget.numbers(entry.ZeroPointAsNumpy())
+    axis = entry.QuantizedDimension()
+    zero = tuple(int(each) for each in zero) or (0,) * len(scale)
+    one_a_slice = 0 <= axis < len(shape) and len(scale) == shape[axis]
+    if len(zero) not in (1, len(scale)) or not (len(scale) == 1 or one_a_slice):
+        raise ValueError(f"{len(scale)} scales and {len(zero)} zero points along axis {axis} of {list(shape)}")
+    if any(not 0 <= each < float("inf") for each in scale):
+        raise ValueError(f"a quantisation scale of {min(scale)}")
+    return Quantization(scale, zero if len(zero) == len(scale) else zero * len(scale), axis)
 
 
 def _operator(index: int, entry: Any, codes: tuple[tuple[str, int, bool], ...], budget: Budget) -> Operator:

@@ -44,12 +44,25 @@ class Buffer:
     outside: bool = False
 
 
+PLACEHOLDER = "<placeholder signature>"
+"""The key that the runtime gives the main subgraph of a file without signatures (ai-edge-litert 2.3.0)."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """value = scale * (stored - zero point): one pair for a tensor, or one a slice along `axis`."""
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int = 0
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor of a subgraph. `shape_signature` has -1 where a dimension is dynamic.
 
     `is_constant`: the file, or a file beside it (`external`), holds its value. `encoded`: stored
-    sparse, so its bytes are not its elements.
+    sparse, so its bytes are not its elements. `quantization`: of one that stores integers for reals.
     """
 
     index: int
@@ -62,6 +75,7 @@ class Tensor:
     is_variable: bool = False
     external: bool = False
     encoded: bool = False
+    quantization: Quantization | None = None
 
     @property
     def rank(self) -> int:
@@ -187,11 +201,22 @@ class Graph:
         counts = Counter(op.name for subgraph in self.subgraphs for op in subgraph.operators)
         return dict(sorted(counts.items()))
 
+    @property
+    def entry_points(self) -> tuple[Signature, ...]:
+        """The signatures; of a file without any the one that the runtime makes up for its main subgraph."""
+        if self.signatures:
+            return self.signatures
+        inputs, outputs = (
+            tuple((self.main.tensors[index].name, index) for index in side)
+            for side in (self.main.inputs, self.main.outputs)
+        )
+        return (Signature(PLACEHOLDER, 0, inputs, outputs),)
+
     def signature(self, key: str | None = None) -> Signature:
-        """The signature of that name, or the only one. Raises BadInput with those there are."""
-        found = [s for s in self.signatures if key in (None, s.key)]
+        """The entry point of that name, or the only one. Raises BadInput with those there are."""
+        found = [s for s in self.entry_points if key in (None, s.key)]
         if len(found) != 1:
-            names = ", ".join(repr(s.key) for s in self.signatures) or "none"
+            names = ", ".join(repr(s.key) for s in self.entry_points)
             asked = "no signature was named" if key is None else f"no signature {key!r}"
             raise BadInput(f"{self.path}: {asked}; the file has {names}")
         return found[0]

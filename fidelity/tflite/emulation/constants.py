@@ -14,7 +14,8 @@ from fidelity.arithmetic.profile import Profile
 from fidelity.arithmetic.rules import Product
 from fidelity.tflite.emulation.merging import WEIGHTED, Merging, merged
 from fidelity.tflite.emulation.schedule import Step
-from fidelity.tflite.structure import Graph, Subgraph
+from fidelity.tflite.emulation.stored_integers import quantization_of, to_reals
+from fidelity.tflite.structure import Graph, Subgraph, Tensor
 from fidelity.tflite.walk import static_tensors
 
 Array = NDArray[Any]
@@ -50,13 +51,26 @@ class Constants:
             return self._computed[tensor]
         entry, maker = self._subgraph.tensors[tensor], self._subgraph.producers.get(tensor)
         if entry.is_constant:
-            return np.asarray(self._graph.constant(entry))
+            return self._read(entry)
         if maker is None or maker.name != "DEQUANTIZE" or not self._subgraph.tensors[maker.inputs[0]].is_constant:
             raise NotImplementedError(f"constant tensor {tensor} is computed by {maker.name if maker else 'nothing'}")
-        kept = np.asarray(self._graph.constant(self._subgraph.tensors[maker.inputs[0]]))
+        kept = self._read(self._subgraph.tensors[maker.inputs[0]])
+        if kept.dtype == np.float32:
+            return kept
         if kept.dtype != np.float16:
             raise NotImplementedError(f"DEQUANTIZE of {kept.dtype}")
         return from_float16(kept)
+
+    def _read(self, entry: Tensor) -> Array:
+        """A constant of the file; the reals of one that stores them as integers."""
+        if entry.encoded or entry.nbytes is None:
+            raise NotImplementedError(f"constant tensor {entry.index}: {'sparse' if entry.encoded else entry.dtype}")
+        how, array = quantization_of(entry), np.asarray(self._graph.constant(entry))
+        if how is None:
+            return array
+        if not self._profile.is_float32:
+            raise NotImplementedError(f"constant tensor {entry.index}: quantised, under {self._profile.name}")
+        return to_reals(array, how)
 
     def keep(self, tensor: int, value: Array) -> None:
         """Remember a static tensor that a step has computed."""

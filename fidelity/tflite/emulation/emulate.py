@@ -19,9 +19,11 @@ from fidelity.arithmetic.profile import Profile
 from fidelity.arithmetic.rules import LAYER_NORM, LayerNorm
 from fidelity.errors import BadInput
 from fidelity.tflite.emulation.constants import Constants
-from fidelity.tflite.emulation.movement import MOVES
+from fidelity.tflite.emulation.movement import MOVES, MOVES_TO_MANY
 from fidelity.tflite.emulation.operations import COMPUTED, Call
 from fidelity.tflite.emulation.schedule import Step, schedule
+from fidelity.tflite.emulation.single import FLOAT32_ALONE
+from fidelity.tflite.emulation.stored_integers import quantization_of, to_reals, to_stored
 from fidelity.tflite.structure import Graph, Operator
 
 Array = NDArray[Any]
@@ -83,14 +85,15 @@ class Emulator:
                 unreached.append(step.op.index)
                 continue
             try:
-                result = self._compute(step, values, watch(step.op))
+                results = self._compute(step, values, watch(step.op))
             except (NotImplementedError, ValueError) as error:
                 missing.append(Missing(step.op.index, step.op.name, " ".join(str(error).split())))
                 continue
-            if step.writes in self._constants:
-                self._constants.keep(step.writes, result)
-            else:
-                values[step.writes] = result
+            for index, result in zip((step.writes, *step.also), results, strict=True):
+                if index in self._constants:
+                    self._constants.keep(index, result)
+                else:
+                    values[index] = result
             for index in step.reads:
                 if self._last_reader[index] <= place and index not in outputs:
                     values.pop(index, None)
@@ -115,27 +118,50 @@ class Emulator:
         return values
 
     def _value(self, index: int, values: Mapping[int, Array]) -> Array | None:
+        """What an operator reads: reals, also of a tensor that stores them as integers."""
         if index < 0:
             return None
-        return values[index] if index in values else self._constants.value(index)
+        if index not in values:
+            return self._constants.value(index)
+        how = quantization_of(self._subgraph.tensors[index])
+        return values[index] if how is None else to_reals(values[index], how)
 
-    def _compute(self, step: Step, values: Mapping[int, Array], observe: Observer) -> Array:
-        op = step.op
-        if len(op.outputs) != 1:
-            raise NotImplementedError(f"{op.name} with {len(op.outputs)} outputs")
+    def _compute(self, step: Step, values: Mapping[int, Array], observe: Observer) -> list[Array]:
+        """One array for each tensor that the step writes."""
+        op, written = step.op, (step.writes, *step.also)
+        plain = self.profile.is_float32
+        if not plain and any(
+            index >= 0 and quantization_of(self._subgraph.tensors[index]) is not None for index in (*op.inputs, *written)
+        ):
+            raise NotImplementedError(f"quantised tensors under {self.profile.name}")
         if step.norm is not None:
-            result = self._normalised(step, values, observe)
+            results = [self._normalised(step, values, observe)]
+        elif op.name in MOVES_TO_MANY:
+            results = MOVES_TO_MANY[op.name](op, [self._value(index, values) for index in step.reads])
         elif op.name in COMPUTED:
-            result = COMPUTED[op.name](self._call(step, values, observe))
+            results = [COMPUTED[op.name](self._call(step, values, observe))]
+        elif plain and op.name in FLOAT32_ALONE:
+            results = [FLOAT32_ALONE[op.name](self._call(step, values, observe))]
         elif op.name in MOVES:
-            result = MOVES[op.name](op, [self._value(index, values) for index in step.reads])
+            results = [MOVES[op.name](op, [self._value(index, values) for index in step.reads])]
         else:
-            raise NotImplementedError(f"the emulator does not have the operation {op.name}")
-        tensor = self._subgraph.tensors[step.writes]
+            raise NotImplementedError(_unknown(op, self.profile))
+        if len(results) != len(written):
+            raise ValueError(f"gives {len(results)} tensors, the file says {len(written)}")
+        return [self._shaped(index, result, observe) for index, result in zip(written, results, strict=True)]
+
+    def _shaped(self, index: int, result: Array, observe: Observer) -> Array:
+        """A result as the file says that the tensor is. Raises ValueError for another size or dtype."""
+        tensor = self._subgraph.tensors[index]
         if result.size != tensor.elements:
             raise ValueError(f"gives {list(result.shape)}, the file says {list(tensor.shape)}")
         if result.dtype == np.float32:
             observe("result", result)
+        how = quantization_of(tensor)
+        if how is not None:
+            # a static one is kept as reals, as those that the file stores are
+            stored = to_stored(result, how, tensor.dtype)
+            result = to_reals(stored, how) if index in self._constants else stored
         return result.reshape(tensor.shape)
 
     def _call(self, step: Step, values: Mapping[int, Array], observe: Observer) -> Call:
@@ -153,6 +179,14 @@ class Emulator:
             raise ValueError("a LayerNorm without a rule or an input")
         eps = np.float32(self._constants.stored(step.reads[1]).reshape(-1)[0])
         return layer_norm(x, eps, rule, absorbed=step.followed, observe=observe)
+
+
+def _unknown(op: Operator, profile: Profile) -> str:
+    if op.is_custom:
+        return f"the custom operation {op.name} is its author's own"
+    if op.name in FLOAT32_ALONE:
+        return f"profile {profile.name} has no rule for {op.name}"
+    return f"the emulator does not have the operation {op.name}"
 
 
 def _converted(array: Array, conversion: Conversion | None) -> Array:

@@ -26,7 +26,7 @@ from fidelity.arithmetic.rules import (
     Reduction,
     Softmax,
 )
-from fidelity.tflite.emulation.movement import given, number
+from fidelity.tflite.emulation.movement import given, number, same_padding
 from fidelity.tflite.structure import Operator
 
 Array = NDArray[Any]
@@ -107,7 +107,7 @@ def conv_2d(call: Call) -> Single:
     kernel = (height, width)
     before, after = (0, 0), (0, 0)
     if options.get("padding") == "SAME":
-        pairs = [_same(x.shape[1 + i], kernel[i], strides[i], dilations[i]) for i in range(2)]
+        pairs = [same_padding(x.shape[1 + i], kernel[i], strides[i], dilations[i]) for i in range(2)]
         before, after = (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
     if x.shape[3] != channels:
         raise NotImplementedError(f"a grouped CONV_2D, {x.shape[3]} channels with weights for {channels}")
@@ -145,20 +145,17 @@ COMPUTED: Mapping[str, Callable[[Call], Single]] = {
 
 
 def activated(call: Call, y: Single) -> Single:
-    """The fused activation, none of which rounds."""
+    """The fused activation: those that do not round; TANH does, which float32 alone computes."""
     which = call.op.options.get("fused_activation_function", "NONE")
     if which in ("NONE", "RELU", "RELU6"):
         low = y if which == "NONE" else np.maximum(y, np.float32(0))
         return np.minimum(low, np.float32(6)) if which == "RELU6" else low
+    if which == "RELU_N1_TO_1":
+        return np.clip(y, np.float32(-1), np.float32(1))
+    if which == "TANH" and call.profile.is_float32:
+        return np.tanh(y.astype(np.float64)).astype(np.float32)
     raise NotImplementedError(f"the fused activation {which}")
 
 
 def _weights(call: Call, rule: Product) -> tuple[Right, Single | None]:
     return products.weights(given(call.inputs, 1), rule), call.inputs[2] if len(call.inputs) > 2 else None
-
-
-def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros before and after, so that ceil(size / stride) windows fit."""
-    reach = (kernel - 1) * dilation + 1
-    needed = max(0, (-(-size // stride) - 1) * stride + reach - size)
-    return needed // 2, needed - needed // 2

@@ -14,7 +14,7 @@ from fidelity.tflite.structure import Graph, Operator, Subgraph
 @dataclass(frozen=True)
 class Step:
     """One operator as it is computed: the tensors that it reads, by the operator's input positions, and
-    the one that it writes.
+    the one that it writes; `also` are the further ones of an operator with several.
 
     `inside`: within the sum that reads it, in float32. `followed`: together with its elementwise
     reader. `norm`: the LayerNorm that ends here, `merging`: what a product has taken in.
@@ -23,6 +23,7 @@ class Step:
     op: Operator
     reads: tuple[int, ...]
     writes: int
+    also: tuple[int, ...] = ()
     inside: bool = False
     followed: bool = False
     norm: Norm | None = None
@@ -47,4 +48,4 @@ def _step(op: Operator, norm: Norm | None, merging: Merging | None, inside: bool
         reads = (norm.source, norm.eps)
     elif merging is not None:
         reads, writes = (merging.source, *op.inputs[1:]), merging.result
-    return Step(op, reads, writes, inside, op.index in followed, norm, merging)
+    return Step(op, reads, writes, op.outputs[1:], inside, op.index in followed, norm, merging)
