@@ -139,9 +139,9 @@ def three(folder: Path, unknown: str) -> Emulator:
 
 
 def test_what_it_lacks_is_named_and_the_rest_computed(tmp_path: Path) -> None:
-    got = three(tmp_path, "SIN").run({"x": X})
-    assert [(each.operator, each.name) for each in got.missing] == [(1, "SIN")]
-    assert "SIN" in got.missing[0].reason
+    got = three(tmp_path, "SIGN").run({"x": X})
+    assert [(each.operator, each.name) for each in got.missing] == [(1, "SIGN")]
+    assert "SIGN" in got.missing[0].reason
     assert got.unreached == (2,)
     assert list(got.outputs) == ["square"]
     assert np.array_equal(got.outputs["square"], X * X)

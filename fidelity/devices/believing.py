@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from fidelity.devices import runtime_log
-from fidelity.devices.job import PROBE_LINE, Job, JobResult, Residency, Status
+from fidelity.devices.job import HOST, PROBE_LINE, Job, JobResult, Residency, Status
 from fidelity.devices.known_runtimes import with_version
 from fidelity.devices.tensor_files import inside, read_tensor
 from fidelity.errors import BadInput
@@ -90,7 +90,7 @@ def _with_log(result: JobResult, job: Job, folder: Path) -> JobResult:
         return result
     result = result.model_copy(update={"runtime": with_version(result.runtime)})
     nodes = len(read_graph(inside(folder, job.model)).main.operators)
-    if job.device == "cpu":
+    if job.device in HOST:
         here = Residency(nodes_on_device=nodes, nodes_total=nodes, partitions=1, source="the CPU runs every node")
         return result.model_copy(update={"residency": here})
     log = runtime_log.read_log(folder / LOG).partition(PROBE_LINE)[0]

@@ -48,7 +48,7 @@ _HOST = DeviceInfo(spec="cpu", name="host CPU (XNNPACK)", fp16=False)
 class Device:
     """A device that a job can be given to.
 
-    `job_device` is the job's own word for it, cpu or gpu. A local one has the environment of its
+    `job_device` is the job's own word for it: cpu, gpu or reference. A local one has the environment of its
     executor's process, and which of the two executors that is; a phone has a serial.
     """
 
@@ -63,6 +63,15 @@ class Device:
     def queue(self) -> str:
         """What cannot be used by two jobs at once: this machine, or one phone."""
         return "here" if self.serial is None else self.serial
+
+
+REFERENCE = Device(
+    "reference",
+    "reference",
+    {"CUDA_VISIBLE_DEVICES": ""},
+    DeviceInfo(spec="reference", name="host CPU (LiteRT's reference kernels)", fp16=False),
+)
+"""What a bare artefact is judged against. No verb offers it as a device: nothing is released on it."""
 
 
 def quickest(device: Device) -> Device:

@@ -13,6 +13,10 @@ from pydantic import Field
 
 from fidelity.record import Figure, Record
 
+HOST = ("cpu", "reference")
+"""Devices that are this machine's processor: by XNNPACK, as in an application, or by the runtime's own plain
+reference kernels (the Python worker alone knows these)."""
+
 Precision = Literal["default", "fp16", "fp32", "fp16-accumulate-fp32"]
 """What is asked of a device. On a GPU `default` is fp16 where the driver has it; on the CPU all are
 fp32. `fp16` and `fp16-accumulate-fp32` by name are for the C runner: Python's GpuOptions cannot ask
@@ -23,9 +27,6 @@ PROBE_LINE = "fidelity: precision probe"
 
 PrecisionHad = Literal["fp16", "fp32", "unknown"]
 """What the device really computed in: a driver without fp16 computes fp32 whatever is asked."""
-
-Kernels = Literal["delegated", "reference"]
-"""Who computes on the CPU: XNNPACK, as in an application, or the runtime's own plain reference kernels."""
 
 Status = Literal[
     "ok",
@@ -66,7 +67,7 @@ class Job(Record):
     kept and each later run is compared with it bit for bit. `repeat_only` names the inputs that are
     repeated (None: all), the others run once. `probe` is a .tflite of one MUL that tells the precision
     (precision_probe.py); without it a GPU's is unknown. `timeout_seconds` and `memory_limit_bytes`
-    bound the whole job. `kernels`: reference is for the device cpu and the Python worker alone.
+    bound the whole job.
     """
 
     model: str
@@ -80,7 +81,6 @@ class Job(Record):
     repeat_seconds: float | None = Field(default=None, gt=0)
     repeat_only: tuple[str, ...] | None = None
     probe: str | None = None
-    kernels: Kernels = "delegated"
     threads: int = 2
     timeout_seconds: float = 600.0
     memory_limit_bytes: int | None = None

@@ -21,7 +21,7 @@ import psutil
 
 from fidelity.devices.believing import JOB, LOG, RESULT, no_result, read_result
 from fidelity.devices.discovery import Device
-from fidelity.devices.job import Adapter, Job, JobResult
+from fidelity.devices.job import HOST, Adapter, Job, JobResult
 
 _POLL_SECONDS = 0.05
 _RUNNERS_OWN = ("fp16", "fp16-accumulate-fp32")
@@ -55,7 +55,7 @@ def _clear(path: Path) -> None:
 def _on_device(result: JobResult, job: Job, device: Device) -> JobResult:
     """The result with what discovery knows of the adapter, or `no_device` if it is another one."""
     if result.adapter is None:
-        if job.device == "cpu" or result.status != "ok":
+        if job.device in HOST or result.status != "ok":
             return result
         return no_result(job, "no_device", "the runtime names no adapter, so nothing says that the GPU was used")
     if result.adapter.name != device.info.name:
@@ -69,7 +69,7 @@ def _on_device(result: JobResult, job: Job, device: Device) -> JobResult:
 
 def _command(job: Job, folder: Path, device: Device) -> list[str]:
     """The worker, or the runner with the wheel's own libraries."""
-    if device.executor == "worker" and (job.device == "cpu" or job.precision not in _RUNNERS_OWN):
+    if device.executor == "worker" and (job.device in HOST or job.precision not in _RUNNERS_OWN):
         return [sys.executable, "-m", "fidelity.devices.worker", str(folder)]
     from fidelity.devices.runner_build import host_runner, runtime_folder  # noqa: PLC0415 - seldom needed
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.devices.believing import JOB
-from fidelity.devices.job import Job, JobInput, Kernels, Precision
+from fidelity.devices.job import HOST, Job, JobInput, Precision
 from fidelity.devices.precision_probe import probe_model
 from fidelity.devices.tensor_files import safe_name, write_tensor
 from fidelity.files import file_sha256, link_or_copy
@@ -31,7 +31,6 @@ def prepare_job(
     repeats: int = 2,
     repeat_seconds: float | None = None,
     warmups: int = 0,
-    kernels: Kernels = "delegated",
     threads: int = 2,
     timeout_seconds: float = 600.0,
     memory_limit_bytes: int | None = None,
@@ -39,9 +38,9 @@ def prepare_job(
     """Fill an empty `folder` with job.json, the model (a second name for it, or a copy) and raw inputs.
 
     `repeat` names the inputs that run `repeats` times, at most `repeat_seconds` long. `device` is the
-    job's own word: cpu or gpu. A GPU's job gets the model that tells its precision too.
+    job's own word: cpu, gpu or reference. A GPU's job gets the model that tells its precision too.
     """
-    if device != "cpu":
+    if device not in HOST:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PROBE).write_bytes(probe_model())
     link_or_copy(model, folder / "model.tflite")
@@ -66,8 +65,7 @@ def prepare_job(
         repeats=repeats if repeat else 1,
         repeat_seconds=repeat_seconds,
         repeat_only=repeat or None,
-        probe=None if device == "cpu" else PROBE,
-        kernels=kernels,
+        probe=None if device in HOST else PROBE,
         threads=threads,
         timeout_seconds=timeout_seconds,
         memory_limit_bytes=memory_limit_bytes,

@@ -67,7 +67,7 @@ def execute(job: Job, folder: Path) -> JobResult:
             raise BadInput(f"model {job.model}: sha256 is {digest[:16]}..., the job says {job.model_sha256[:16]}...")
     except BadInput as error:
         return _failed(job, "bad_model", str(error))
-    if job.kernels == "reference":
+    if job.device == "reference":
         return _on_reference_kernels(job, folder, model)
     if job.device != "cpu" and job.precision not in ("default", "fp32"):
         return _failed(job, "refused", f"Python's runtime cannot be asked for {job.precision}; the C runner can")

@@ -130,6 +130,8 @@ class Emulator:
         """One array for each tensor that the step writes."""
         op, written = step.op, (step.writes, *step.also)
         plain = self.profile.is_float32
+        if step.also and op.name not in MOVES_TO_MANY:
+            raise NotImplementedError(f"{op.name} with {len(written)} outputs")
         if not plain and any(
             index >= 0 and quantization_of(self._subgraph.tensors[index]) is not None for index in (*op.inputs, *written)
         ):
