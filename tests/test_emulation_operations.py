@@ -191,9 +191,9 @@ NAMED: dict[str, tuple[GraphBuilder, Single, str]] = {
     "beta": (one("SOFTMAX", {"x": V}, V.shape, options("Softmax", beta=2.0)), V, "SOFTMAX with beta 2.0"),
     "gelu": (one("GELU", {"x": V}, V.shape, options("Gelu", approximate=True)), V, "the tanh form of GELU"),
     "activation": (
-        one("ADD", {"x": V}, V.shape, options("Add", fusedActivationFunction=4), (("float32", 1.0),)),
+        one("ADD", {"x": V}, V.shape, options("Add", fusedActivationFunction=5), (("float32", 1.0),)),
         V,
-        "the fused activation TANH",
+        "the fused activation SIGN_BIT",
     ),
     "batched gather": (
         one("GATHER", {"x": V}, V.shape, options("Gather", axis=1, batchDims=1), (("int32", [[0, 1, 2], [0, 1, 2]]),)),

@@ -12,6 +12,7 @@ from fidelity.cli.bench import bench
 from fidelity.cli.doctor import doctor
 from fidelity.cli.gate import compare, gate
 from fidelity.cli.golden import golden
+from fidelity.cli.judge import judge
 from fidelity.cli.labels import labels
 from fidelity.cli.locate import locate
 from fidelity.cli.predict import predict
@@ -45,6 +46,7 @@ for verb in (
     predict,
     run,
     compare,
+    judge,
     locate,
     gate,
     sweep,

@@ -28,8 +28,8 @@ from fidelity.devices.job import (
     Thermal,
     Timing,
 )
-from fidelity.devices.reference_kernels import SHAPES, ReferenceKernels
 from fidelity.devices.precision_probe import INPUT, precision_of
+from fidelity.devices.reference_kernels import SHAPES, ReferenceKernels
 from fidelity.devices.temperatures import temperatures
 from fidelity.devices.tensor_files import inside, read_tensor, safe_name, write_tensor
 from fidelity.errors import BadInput
@@ -69,6 +69,11 @@ def execute(job: Job, folder: Path) -> JobResult:
         return _failed(job, "bad_model", str(error))
     if job.device == "reference":
         return _on_reference_kernels(job, folder, model)
+    return _on_delegate(job, folder, model)
+
+
+def _on_delegate(job: Job, folder: Path, model: Path) -> JobResult:
+    """The job as an application runs it: XNNPACK, or a GPU."""
     if job.device != "cpu" and job.precision not in ("default", "fp32"):
         return _failed(job, "refused", f"Python's runtime cannot be asked for {job.precision}; the C runner can")
     try:

@@ -39,6 +39,22 @@ def with_taps(graph: Graph, tensors: Sequence[int], signature: str | None = None
     return _written(model, entry.subgraph, dict(entry.inputs), {**dict(entry.outputs), **taps})
 
 
+def alone(graph: Graph, signature: str, shapes: Mapping[int, tuple[int, ...]]) -> bytes:
+    """One entry point as a file of its own, under the signature KEY, every tensor with its shape of `shapes`.
+
+    Raises BadInput where an operator runs other subgraphs, and for a shape of another rank or a negative size.
+    """
+    entry = graph.signature(signature)
+    model = _unpacked(graph)
+    for index, tensor in enumerate(model.subgraphs[entry.subgraph].tensors):
+        stored = graph.subgraphs[entry.subgraph].tensors[index]
+        if index in shapes and not stored.is_constant:
+            if any(not 0 <= size < 1 << 31 for size in shapes[index]):
+                raise BadInput(f"{graph.path}: tensor {index} cannot have the shape {list(shapes[index])}")
+            tensor.shape, tensor.shapeSignature = list(shapes[index]), None
+    return _written(model, entry.subgraph, dict(entry.inputs), dict(entry.outputs))
+
+
 def prefix(graph: Graph, tensor: int, signature: str | None = None) -> bytes:
     """What computes one tensor from the graph's own inputs, with that tensor as the only output.
 

@@ -133,7 +133,8 @@ class Emulator:
         if step.also and op.name not in MOVES_TO_MANY:
             raise NotImplementedError(f"{op.name} with {len(written)} outputs")
         if not plain and any(
-            index >= 0 and quantization_of(self._subgraph.tensors[index]) is not None for index in (*op.inputs, *written)
+            index >= 0 and quantization_of(self._subgraph.tensors[index]) is not None
+            for index in (*op.inputs, *written)
         ):
             raise NotImplementedError(f"quantised tensors under {self.profile.name}")
         if step.norm is not None:

@@ -209,7 +209,7 @@ def _nearest(op: Operator, before: int, after: int) -> Array:
     places = (np.arange(after, dtype=np.float32) + np.float32(0.5 if centred else 0)) * scale
     # half away from zero, as std::round; the numbers are not negative
     chosen = np.floor(places + np.float32(0.5)) if aligned else np.floor(places)
-    return np.clip(chosen.astype(np.int64), 0, before - 1)
+    return np.asarray(np.clip(chosen.astype(np.int64), 0, before - 1))
 
 
 def given(inputs: Sequence[Array | None], position: int) -> Array:

@@ -77,7 +77,7 @@ def average_pool_2d(call: Call) -> Array:
         seen = np.lib.stride_tricks.sliding_window_view(np.pad(array, around), (high, wide), (1, 2))
         return np.asarray(seen[:, ::down, ::right].sum(axis=(-2, -1), dtype=np.float32))
 
-    return activated(call, summed(x) / summed(np.ones_like(x[:1, :, :, :1])))
+    return activated(call, np.asarray(summed(x) / summed(np.ones_like(x[:1, :, :, :1])), np.float32))
 
 
 def pooled_maximum(call: Call) -> Array:
@@ -178,7 +178,6 @@ FLOAT32_ALONE: Mapping[str, Callable[[Call], Array]] = {
     "RELU": lambda call: np.maximum(given(call.inputs, 0), _ZERO),
     "RELU6": lambda call: np.clip(given(call.inputs, 0), _ZERO, np.float32(6)),
     "RELU_N1_TO_1": lambda call: np.clip(given(call.inputs, 0), -_ONE, _ONE),
-    "ELU": _of_one(lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)))),
     "SQUARE": lambda call: given(call.inputs, 0) * given(call.inputs, 0),
     "FLOOR": lambda call: np.floor(given(call.inputs, 0)),
     "LOG": _of_one(np.log),

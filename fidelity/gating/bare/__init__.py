@@ -1,0 +1,1 @@
+"""A bare .tflite, judged without its source model: LiteRT's reference kernels and our emulation are the truth."""
