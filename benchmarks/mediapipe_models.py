@@ -1,7 +1,7 @@
 """Judge every .tflite of a folder on the CPU and the GPU, and print the table of docs/judge.md.
 
     pip download --no-deps -d DIR mediapipe==0.10.21    # then unzip the wheel's *.tflite into FOLDER
-    python benchmarks/mediapipe_models.py FOLDER [--device cpu --device gpu] [--keep DIR]
+    python benchmarks/mediapipe_models.py FOLDER [--device cpu --device gpu] [--fp32] [--keep DIR]
 
 Each model is judged on random numbers and three photographs, in the range that MediaPipe's graphs give its input.
 """
@@ -31,14 +31,15 @@ HEAD = "| model | truth | on | nodes there | worst relative L2 | steady time | v
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--device", action="append", help="cpu, gpu, ...: the GPU in fp16 and in fp32")
+    parser.add_argument("--device", action="append", help="cpu, gpu, ...")
+    parser.add_argument("--fp32", action="store_true", help="the GPU in fp32 too")
     parser.add_argument("--model", action="append", help="only these, by file stem")
     parser.add_argument("--keep", type=Path, help="a folder for the reports, one JSON a model")
     asked = parser.parse_args()
     runs = [
         (resolve(word), precision)
         for word in asked.device or ["cpu", "gpu"]
-        for precision in (["default"] if on_cpu(word) else ["default", "fp32"])
+        for precision in (["default", "fp32"] if asked.fp32 and not on_cpu(word) else ["default"])
     ]
     print(HEAD, flush=True)
     reasons: list[str] = []
