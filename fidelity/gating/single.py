@@ -143,6 +143,13 @@ def image_inputs(artefact: Path, images: Path, names: tuple[str, ...] | None, se
 
 def load_array(file: Path, artefact: Path) -> dict[str, NDArray[Any]]:
     """One .npy input, checked against the artefact's. Raises BadInput."""
+    array = read_array(file)
+    check_array(array, image_input(artefact), str(file))
+    return {file.stem: array}
+
+
+def read_array(file: Path) -> NDArray[Any]:
+    """The array in a .npy file of at most 256 MiB. Raises BadInput for anything else."""
     try:
         if file.stat().st_size > _LARGEST_INPUT:
             raise BadInput(f"{file}: larger than {_LARGEST_INPUT >> 20} MiB")
@@ -151,8 +158,7 @@ def load_array(file: Path, artefact: Path) -> dict[str, NDArray[Any]]:
         raise BadInput(f"{file}: not a .npy array: {' '.join(str(error).split())[:160]}") from error
     if not isinstance(array, np.ndarray):
         raise BadInput(f"{file}: an archive, not one array")
-    check_array(array, image_input(artefact), str(file))
-    return {file.stem: array}
+    return array
 
 
 def check_array(array: NDArray[Any], taken: TensorContract, where: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fidelity.errors import BadInput
 from fidelity.gating.bare.entry import Shape
-from fidelity.gating.single import load_array
+from fidelity.gating.single import check_array, read_array
 from fidelity.models.counter_random import uniform_integers
 from fidelity.models.input_contract import InputContract
 from fidelity.models.inputs import load_inputs
@@ -49,10 +49,7 @@ def input_sets(tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], asked
     Raises BadInput for a file that does not fit, and a range outside an integer's.
     """
     if asked.files:
-        fixed = {
-            name: next(iter(load_array(path, _contract(name, tensors[name], shapes[name])).values()))
-            for name, path in asked.files.items()
-        }
+        fixed = {name: _own(path, name, tensors[name], shapes[name]) for name, path in asked.files.items()}
         return {"given": _filled("given", fixed, tensors, shapes, asked)}
     sets: dict[str, dict[str, Array]] = {f"random-{i}": {} for i in range(RANDOM_SETS)}
     for name, tensor in tensors.items():
@@ -128,5 +125,8 @@ def _images(name: str, tensor: Tensor, shape: Shape, asked: Asked) -> dict[str, 
     return found
 
 
-def _contract(name: str, tensor: Tensor, shape: Shape) -> TensorContract:
-    return TensorContract(name=name, shape=shape, dtype=tensor.dtype)
+def _own(path: Path, name: str, tensor: Tensor, shape: Shape) -> Array:
+    """The array of the user's own for an input."""
+    array = read_array(path)
+    check_array(array, TensorContract(name=name, shape=shape, dtype=tensor.dtype), str(path))
+    return array
