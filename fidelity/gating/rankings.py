@@ -15,8 +15,7 @@ from fidelity.comparison.ranking_findings import JudgedRanking, allowed_errors, 
 from fidelity.comparison.retrieval import retrieval
 from fidelity.comparison.zero_shot import zero_shot
 from fidelity.errors import BadInput
-from fidelity.files import link_or_copy
-from fidelity.models.label_set import LabelRecord, LabelSet, read_label_set
+from fidelity.models.label_set import LabelRecord, LabelSet, read_label_set, write_label_set
 
 STORED = "labels/labels.json"
 
@@ -46,9 +45,7 @@ def judged_rankings(
 
 def keep_labels(labels: LabelSet, folder: Path) -> None:
     """The label set in a run folder, so that the run can be judged again."""
-    stored = folder / STORED
-    link_or_copy(labels.path.parent / labels.record.file, stored.parent / labels.record.file)
-    labels.record.write(stored)
+    write_label_set(folder / STORED, labels.record, (labels.path.parent / labels.record.file).read_bytes())
 
 
 def stored_labels(source: Path, record: LabelRecord | None) -> LabelSet | None:

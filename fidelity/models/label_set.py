@@ -85,10 +85,12 @@ def npy_bytes(embeddings: NDArray[np.float64]) -> bytes:
 
 
 def write_label_set(path: Path, record: LabelRecord, content: bytes) -> None:
-    """Store a set at `path`, the array first: a record never names an array that is not there."""
+    """Store a set at `path`, the array first and whole: a record never names an array that is not there."""
+    part = path.parent / f".{record.file}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        (path.parent / record.file).write_bytes(content)
+        part.write_bytes(content)
+        part.replace(path.parent / record.file)
     except OSError as error:
         raise EnvironmentMissing(f"{path.parent / record.file}: cannot be written: {error.strerror}") from error
     record.write(path)

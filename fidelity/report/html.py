@@ -39,6 +39,7 @@ from fidelity.report.stages import stages
 SHOWN_FINDINGS = 40
 SHOWN_PLACES = 3
 SHOWN_PATHS = 6
+SHOWN_FLIPS = 20
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def words() -> dict[str, object]:
         "worst_reading": worst_reading,
         "shown_findings": SHOWN_FINDINGS,
         "shown_places": SHOWN_PLACES,
+        "shown_flips": SHOWN_FLIPS,
         "shown_paths": SHOWN_PATHS,
         "shown_sites": SHOWN_SITES,
     }
