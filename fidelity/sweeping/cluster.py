@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _IN_FLIGHT = 2  # tasks a worker: one that runs, and the next that waits beside it
+REACHED = 20.0  # seconds until a scheduler must answer
 _ARRIVAL = 120  # seconds until the first worker must be there
+
+_HERE = "127.0.0.1:0"
 
 Call = tuple[str, ...]
 
@@ -42,7 +45,7 @@ def connected(workers: Workers, scratch: Path) -> Iterator[Client]:
 
     if workers.scheduler is not None:
         try:
-            client = Client(workers.scheduler, timeout=30)
+            client = Client(workers.scheduler, timeout=REACHED)
         except (OSError, TimeoutError, ValueError) as error:
             raise EnvironmentMissing(f"scheduler {workers.scheduler}: cannot be reached: {error}") from error
         with client:
@@ -54,7 +57,9 @@ def connected(workers: Workers, scratch: Path) -> Iterator[Client]:
             n_workers=workers.count,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            # without an address Dask's HTTP servers listen on every interface, the first on a fixed port
+            dashboard_address=_HERE,
+            worker_dashboard_address=_HERE,
             local_directory=str(scratch),
             memory_limit=0,  # a chunk is bounded by its size; Dask's own limit would stop workers on a small machine
             silence_logs=logging.CRITICAL,
