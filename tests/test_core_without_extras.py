@@ -39,6 +39,7 @@ NEEDS_TORCH = {
     "fidelity.rewrites.apply",
     "fidelity.rewrites.catalogue",
     "fidelity.rewrites.extremes",
+    "fidelity.rewrites.fixed_rope",
     "fidelity.rewrites.pool_one_query",
     "fidelity.rewrites.prove",
     "fidelity.rewrites.rotate_half",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
-from timm.layers.pos_embed_sincos import RotaryEmbeddingCat
+from timm.layers.pos_embed_sincos import RotaryEmbeddingCat, RotaryEmbeddingDinoV3
 from torch import nn
 
 from fidelity.rewrites.contract import Rewrite, Site
@@ -72,8 +72,7 @@ def _sites(model: nn.Module, rewrite: Rewrite) -> Iterator[Site]:
             ((rope, owner) for owner, rope in owners.items() if rope is not None and _inside(path, owner)),
             (None, ""),
         )
-        tensor = f"/{owner_prefix(name)}rope.pos_embed"
-        yield Site(path, module, rope, tensor)
+        yield Site(path, module, rope, f"/{owner_prefix(name)}{_rope_tensor(model.get_submodule(name))}")
 
 
 def owner_prefix(path: str) -> str:
@@ -88,13 +87,28 @@ def _inside(path: str, owner: str) -> bool:
 def rotary_embedding(module: nn.Module) -> torch.Tensor | None:
     """The fixed rotary embedding that a model hands to its blocks, or None.
 
-    Only timm's RotaryEmbeddingCat of a fixed image size has one: the mixed kind differs by block,
-    and a dynamic size is not known before run time.
+    Only timm's RotaryEmbeddingCat of a fixed image size and DINOv3's have one: the mixed kind differs by
+    block. DINOv3's of a dynamic size is that of the patches that the model was built for, computed in
+    float64 and rounded once; one of a fixed size is stored.
     """
     rope = getattr(module, "rope", None)
+    if isinstance(rope, RotaryEmbeddingDinoV3) and hasattr(module, "blocks"):
+        if rope.pos_embed_cached is not None:
+            return cast("torch.Tensor", rope.pos_embed_cached)
+        grid = list(cast("tuple[int, int]", cast("nn.Module", module.patch_embed).grid_size))
+        wide = copy.deepcopy(rope).double().get_embed(shape=grid)
+        return cast("torch.Tensor", wide.to(rope.periods.dtype))
     if not isinstance(rope, RotaryEmbeddingCat) or rope.pos_embed is None or not hasattr(module, "blocks"):
         return None
     return cast("torch.Tensor", rope.get_embed())
+
+
+def _rope_tensor(owner: nn.Module) -> str:
+    """The tensor that a model's rotary embedding is, or is computed from."""
+    rope = getattr(owner, "rope", None)
+    if isinstance(rope, RotaryEmbeddingDinoV3):
+        return "rope.periods" if rope.pos_embed_cached is None else "rope.pos_embed_cached"
+    return "rope.pos_embed"
 
 
 def _replace(model: nn.Module, path: str, rewritten: Rewritten, origins: dict[str, Origin]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fidelity.errors import BadInput
 from fidelity.rewrites.contract import Rewrite
+from fidelity.rewrites.fixed_rope import FixedRope
 from fidelity.rewrites.pool_one_query import PoolOneQuery
 from fidelity.rewrites.rotate_half import RotateHalf
 from fidelity.rewrites.safe_grn import SafeGrn
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CATALOGUE: tuple[Rewrite, ...] = (
     SplitQkv(),
     RotateHalf(),
+    FixedRope(),
     PoolOneQuery(),
     SafeLayerNormRewrite(),
     RowLayerNormRewrite(),

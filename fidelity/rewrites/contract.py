@@ -53,13 +53,19 @@ class Site:
     """A module in a model, with what the rewrite must know of its surroundings.
 
     `rope` is the rotary embedding that the model hands to its attention, [tokens, 2 * head width],
-    sine then cosine, or None; `rope_tensor` is its name in the model, from the root ("/name").
+    sine then cosine, or None; `rope_tensor` is its name in the model, from the root ("/name"), or
+    the name of the frequencies' periods where the model computes it at each call (`rope_computed`).
     """
 
     path: str
     module: nn.Module
     rope: torch.Tensor | None = None
     rope_tensor: str = "/rope.pos_embed"
+
+    @property
+    def rope_computed(self) -> bool:
+        """Whether the model computes its rotary embedding at each call, and stores none."""
+        return self.rope_tensor.endswith("rope.periods")
 
 
 @dataclass(frozen=True)

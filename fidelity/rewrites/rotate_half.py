@@ -71,10 +71,10 @@ class RotateHalf:
         module = site.module
         if not isinstance(module, _ROTARY):
             return f"{type(module).__name__} is not an attention that takes a rotary embedding"
-        if site.rope is None:
-            return "the model hands this attention no rotary embedding of a fixed size"
         if module.rotate_half:
             return "rotates halves already"
+        if site.rope is None or site.rope_computed:
+            return "the model hands this attention no rotary embedding of a fixed size that it stores"
         if site.rope.ndim != 2 or site.rope.shape[-1] != 2 * module.head_dim:
             return f"a rotary embedding of shape {tuple(site.rope.shape)} is not [tokens, 2 x {module.head_dim}]"
         if isinstance(module, EvaAttention | AttentionRope) and module.qkv is None and _grouped(module):

@@ -5,7 +5,7 @@ the delegate refuses. The three projections have the fused one's rows, in its or
 the same dot product of the same numbers.
 
 BEiT's attention also looks its relative position bias up in a table at each call, a gather. The
-indices are fixed, so the bias [1, heads, tokens, tokens] is looked up once and stored.
+indices are fixed, so the bias is looked up once and stored.
 """
 
 from __future__ import annotations
@@ -90,12 +90,16 @@ class SplitAttention(nn.Module):
 
 
 class SplitBiasedAttention(SplitAttention):
-    """BEiT's: its logits get a bias, its own [1, heads, N, N] or the model's shared [heads, N, N], or both."""
+    """BEiT's: its logits get a bias, its own or the model's shared [heads, N, N], or both.
+
+    Its own is stored as [1, N, heads * N] and added to logits of that shape: the converter drops the batch
+    of the product's result, and ML Drift on WebGPU adds [1, heads, N, N] to [heads, N, N] wrongly, in float32
+    too and at full residency (ai-edge-litert 2.3.0: correlation 0.67 of a two-head attention; so, 1.0).
+    """
 
     def __init__(self, fused: BeitAttention) -> None:
         super().__init__(fused)
-        own = None if fused.relative_position_bias_table is None else fused._get_rel_pos_bias().detach().clone()
-        self.register_buffer("relative_bias", own)
+        self.register_buffer("relative_bias", _bias_rows(fused))
 
     def forward(  # type: ignore[override]  # timm's two attentions are called with other keywords
         self, x: torch.Tensor, shared_rel_pos_bias: torch.Tensor | None = None
@@ -104,8 +108,11 @@ class SplitBiasedAttention(SplitAttention):
         batch, tokens, _ = x.shape
         q, k, v = (self._heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         logits = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
-        for bias in (self.relative_bias, shared_rel_pos_bias):
-            logits = logits if bias is None else logits + bias
+        if self.relative_bias is not None:
+            rows = logits.transpose(1, 2).reshape(batch, tokens, self.num_heads * tokens) + self.relative_bias
+            logits = rows.reshape(batch, tokens, self.num_heads, tokens).transpose(1, 2)
+        if shared_rel_pos_bias is not None:
+            logits = logits + shared_rel_pos_bias
         y = (logits.softmax(dim=-1) @ v).transpose(1, 2)
         return cast("torch.Tensor", self.proj(y.reshape(batch, tokens, self.num_heads * self.head_dim)))
 
@@ -142,6 +149,14 @@ class SplitQkv:
         return Rewritten(split, _origins(fused, split))
 
 
+def _bias_rows(fused: BeitAttention) -> torch.Tensor | None:
+    """BEiT's relative position bias, looked up: [1, N, heads * N], or None where it has none."""
+    if fused.relative_position_bias_table is None:
+        return None
+    bias = fused._get_rel_pos_bias().detach()
+    return bias.transpose(1, 2).reshape(1, bias.shape[-1], -1).clone()
+
+
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
     linear.weight = nn.Parameter(weight.detach().clone())
@@ -167,7 +182,7 @@ def _origins(fused: nn.Module, split: SplitAttention) -> dict[str, Origin]:
         head = name.split(".", maxsplit=1)[0]
         if name == "relative_bias":
             used = ("relative_position_bias_table", "relative_position_index")
-            origins[name] = Derived(used, "table[index], [N, N, heads] moved to [1, heads, N, N]: nothing is rounded")
+            origins[name] = Derived(used, "table[index], [N, N, heads] as [1, N, heads x N]: nothing is rounded")
             continue
         if not head.endswith("_proj"):
             origins[name] = Copied(name)

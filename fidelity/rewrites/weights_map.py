@@ -36,7 +36,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Derived:
-    """A constant computed once from original tensors; `how` is the formula."""
+    """A constant computed once from original tensors, named as in `Copied`; `how` is the formula."""
 
     sources: tuple[str, ...]
     how: str
@@ -53,7 +53,7 @@ def compose(outer: Origin, known: Mapping[str, Origin], prefix: str) -> Origin:
     axis compose; along two axes they cannot be told as one copy, which no rewrite here needs.
     """
     if isinstance(outer, Derived):
-        inner = [known[prefix + source] for source in outer.sources]
+        inner = [Copied(source[1:]) if source.startswith("/") else known[prefix + source] for source in outer.sources]
         names = [n for origin in inner for n in (origin.sources if isinstance(origin, Derived) else (origin.source,))]
         return Derived(tuple(dict.fromkeys(names)), outer.how)
     if outer.source.startswith("/"):

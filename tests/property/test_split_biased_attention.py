@@ -52,7 +52,8 @@ def test_the_bias_is_the_table_bit_for_bit() -> None:
     rewritten = SplitQkv().rewrite(Site("blocks.0.attn", attention))
     bias, index = rewritten.module.relative_bias, attention.relative_position_index
     for head in range(2):
-        assert torch.equal(bias[0, head], attention.relative_position_bias_table[index, head])
+        mine = bias.reshape(7, 2, 7)[:, head]
+        assert torch.equal(mine, attention.relative_position_bias_table[index, head])
     origin = rewritten.origins["relative_bias"]
     assert isinstance(origin, Derived)
     assert origin.sources == ("relative_position_bias_table", "relative_position_index")
@@ -73,6 +74,12 @@ class _SharedForgotten(SplitBiasedAttention):
         return super().forward(x, None)
 
 
+def turned(bias: torch.Tensor) -> torch.Tensor:
+    """The bias of k's tokens towards q's."""
+    tokens = bias.shape[1]
+    return bias.reshape(tokens, -1, tokens).permute(2, 1, 0).reshape(bias.shape)
+
+
 def another_bias(change: Callable[[torch.Tensor], torch.Tensor]) -> Tamper:
     """Another constant in place of the bias that was looked up."""
 
@@ -86,9 +93,9 @@ def another_bias(change: Callable[[torch.Tensor], torch.Tensor]) -> Tamper:
 MISTAKES: dict[str, Tamper] = {
     "bias scaled like the logits": as_class(_BiasBeforeScale),
     "shared bias forgotten": as_class(_SharedForgotten),
-    "bias transposed": another_bias(lambda bias: bias.transpose(-2, -1).contiguous()),
-    "heads of the bias swapped": another_bias(lambda bias: bias.roll(1, dims=1)),
-    "bias one token late": another_bias(lambda bias: bias.roll(1, dims=-1)),
+    "bias transposed": another_bias(turned),
+    "heads of the bias swapped": another_bias(lambda bias: bias.roll(bias.shape[1], dims=-1)),
+    "bias one token late": another_bias(lambda bias: bias.roll(1, dims=1)),
     "bias rounded to fp16": another_bias(lambda bias: bias.half().to(bias.dtype)),
     "bias of v dropped": without("v_proj.bias"),
 }
