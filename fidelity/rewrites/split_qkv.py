@@ -154,7 +154,7 @@ def _bias_rows(fused: BeitAttention) -> torch.Tensor | None:
     if fused.relative_position_bias_table is None:
         return None
     bias = fused._get_rel_pos_bias().detach()
-    return bias.transpose(1, 2).reshape(1, bias.shape[-1], -1).clone()
+    return cast("torch.Tensor", bias.transpose(1, 2).reshape(1, bias.shape[-1], -1).clone())
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
