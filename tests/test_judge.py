@@ -119,6 +119,8 @@ def test_two_implementations_that_disagree_fail_it_and_the_operator_is_named(
     found = report(tmp_path, graph, replace(PLAIN, inputs=replace(PLAIN.inputs, only=("random-0", "coffee"))))
     truth = found.entries[0].truth
     assert truth.rests_on == "disputed"
+    assert truth.apart is not None
+    assert (truth.apart.operator, truth.apart.name) == (0, "DEPTHWISE_CONV_2D")
     assert not found.passed
     assert judging.failures(found)[0].startswith("serving_default: no truth to judge by")
 

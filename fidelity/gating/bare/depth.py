@@ -36,7 +36,7 @@ def depths(graph: Graph, entry: Signature) -> dict[str, Depth]:
         before = [found[index] for index in op.inputs if index in found]
         if not before and all(index < 0 or subgraph.tensors[index].is_constant for index in op.inputs):
             continue  # made of constants alone: the same on both sides
-        here = Depth(_roundings(subgraph, op), int(_steps(subgraph, op)), int(_hybrid(subgraph, op)))
+        here = depth_of(subgraph, op)
         for index in op.outputs:
             found[index] = Depth(
                 here.float_roundings + max((each.float_roundings for each in before), default=0),
@@ -44,6 +44,11 @@ def depths(graph: Graph, entry: Signature) -> dict[str, Depth]:
                 here.hybrid + max((each.hybrid for each in before), default=0),
             )
     return {name: found.get(index, Depth()) for name, index in entry.outputs}
+
+
+def depth_of(subgraph: Subgraph, op: Operator) -> Depth:
+    """Of one operator by itself."""
+    return Depth(_roundings(subgraph, op), int(_steps(subgraph, op)), int(_hybrid(subgraph, op)))
 
 
 def _roundings(subgraph: Subgraph, op: Operator) -> int:

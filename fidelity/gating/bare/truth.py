@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fidelity.arithmetic.observe import Observer
 from fidelity.arithmetic.profile import load_profile
 from fidelity.cache import Cache
 from fidelity.devices.discovery import REFERENCE
 from fidelity.errors import BadInput
-from fidelity.gating.bare.depth import depths
+from fidelity.gating.bare.depth import depth_of
 from fidelity.gating.bare.outputs import Measured, reals_of
 from fidelity.gating.bare.records import Agreement, Apart, Basis, Lacking, Truth
 from fidelity.gating.bare.running import Sets, ran
@@ -24,8 +23,10 @@ from fidelity.gating.execution import Execution
 from fidelity.progress import Step
 from fidelity.tflite.edit import TAP, with_taps
 from fidelity.tflite.emulation.emulate import Emulated, Emulator
+from fidelity.tflite.emulation.stored_integers import quantization_of
 from fidelity.tflite.graph import read_graph
-from fidelity.tflite.structure import Graph, Operator, Signature
+from fidelity.tflite.structure import Graph
+from fidelity.tflite.walk import static_tensors
 
 Array = NDArray[Any]
 Outputs = dict[str, dict[str, Array]]
@@ -77,12 +78,15 @@ def establish(
     )
     unreached = max((len(each.unreached) for each in found[0].values()), default=0)
     broken = [each for each in agreements if not each.holds]
-    basis: Basis = "disputed" if broken else "both" if len(agreements) == len(measured) else "reference kernels"
-    apart = None
+    single = _OperatorByOperator(0, None)
     if broken:
-        apart = _first_apart(graph, signature, broken[0].at, sets, cache, step)
+        single = _operator_by_operator(graph, signature, broken[0].at, sets, cache, step)
+    disputed = bool(broken) and (single.looked_at == 0 or single.apart is not None or not _finite(broken))
+    whole = len(agreements) == len(measured)
+    basis: Basis = "disputed" if disputed else "both" if whole else "reference kernels"
+    apart = single.apart
     return Established(
-        _record(basis, agreements, lacking, unreached, apart, kernels, _why(basis, broken, lacking, apart)), truth
+        _record(basis, agreements, lacking, unreached, apart, kernels, _why(basis, broken, lacking, single)), truth
     )
 
 
@@ -106,19 +110,25 @@ def _record(
     )
 
 
-def _why(basis: Basis, broken: list[Agreement], lacking: tuple[Lacking, ...], apart: Apart | None) -> str:
+def _finite(broken: list[Agreement]) -> bool:
+    return all(np.isfinite(each.worst) for each in broken)
+
+
+def _why(basis: Basis, broken: list[Agreement], lacking: tuple[Lacking, ...], single: _OperatorByOperator) -> str:
     """In a line for a person."""
+    if broken:
+        first, apart = broken[0], single.apart
+        far = (
+            f"the emulation is {first.worst:.3g} ({first.unit}) from the reference kernels on {first.output!r} at "
+            f"{first.at}, where {first.allowed:.3g} was expected"
+        )
+        if apart is not None:
+            return f"{far}; first apart: op {apart.operator} {apart.name}, tensor {apart.tensor} {apart.tensor_name!r}"
+        if basis == "disputed":
+            return f"{far}, and no single operator could be blamed"
+        return f"all {single.looked_at} operators agree one by one; {far}: the graph amplifies rounding"
     if basis == "both":
         return "reference kernels and emulation agree on every output"
-    if broken:
-        first = broken[0]
-        where = "no single operator is apart"
-        if apart is not None:
-            where = f"first apart: op {apart.operator} {apart.name}, tensor {apart.tensor} {apart.tensor_name!r}"
-        return (
-            f"the emulation is {first.worst:.3g} ({first.unit}) from the reference kernels on {first.output!r} at "
-            f"{first.at}, allowed {first.allowed:.3g}; {where}"
-        )
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         return f"the emulator lacks op {lacking[0].operator} {lacking[0].name}{more}: {lacking[0].reason}"
@@ -174,53 +184,63 @@ def _rms(array: Array) -> float:
     return float(np.sqrt(np.mean(np.square(array.astype(np.float64))))) if array.size else 0.0
 
 
-def _first_apart(graph: Graph, signature: str | None, which: str, sets: Sets, cache: Cache, step: Step) -> Apart | None:
-    """Every float tensor of one set on both sides, in order; None where no single one is further apart than its depth
-    allows, or where the graph cannot be shown from inside."""
+@dataclass(frozen=True)
+class _OperatorByOperator:
+    """Every operator by itself: how many were looked at, and the first that is apart."""
+
+    looked_at: int
+    apart: Apart | None
+
+
+def _operator_by_operator(
+    graph: Graph, signature: str | None, which: str, sets: Sets, cache: Cache, step: Step
+) -> _OperatorByOperator:
+    """Our emulation of every operator on what the reference kernels gave its inputs, at one set.
+
+    So no rounding of one operator is another's to answer for. None is looked at where the graph cannot be shown
+    from inside.
+    """
     entry = graph.signature(signature)
     subgraph = graph.subgraphs[entry.subgraph]
-    outputs = {index for _, index in entry.outputs}
-    shown = [
-        op.outputs[0]
-        for op in subgraph.operators
-        if len(op.outputs) == 1 and subgraph.tensors[op.outputs[0]].dtype == "float32" and op.outputs[0] not in outputs
-    ]
+    outputs, static = {index for _, index in entry.outputs}, static_tensors(subgraph)
+    written = [index for op in subgraph.operators for index in op.outputs if index not in static]
     try:
-        tapped = with_taps(graph, shown, signature)
+        tapped = with_taps(graph, [index for index in written if index not in outputs], signature)
     except BadInput:
-        return None
-    folder = cache.entry("tapped", {"model": str(graph.path.name), "bytes": _digest(tapped)}, _writer(tapped))
+        return _OperatorByOperator(0, None)
+    folder = cache.entry("tapped", {"bytes": _digest(tapped)}, _writer(tapped))
     run = ran(folder / "tapped.tflite", REFERENCE, "default", None, {which: sets[which]}, cache, step)
     if run.result.status != "ok":
-        return None
-    own: dict[int, Array] = {}
-
-    def watch(op: Operator) -> Observer:
-        def observe(part: str, values: Array) -> None:
-            if part == "result" and op.outputs:
-                own[op.outputs[0]] = values
-
-        return observe
-
-    Emulator(graph, load_profile(PROFILE), signature).run(sets[which], watch)
-    given = {**run.outputs[which], **{f"{TAP}{index}": run.outputs[which][name] for name, index in entry.outputs}}
-    for op in subgraph.operators:
-        index = op.outputs[0] if op.outputs else -1
-        other = given.get(f"{TAP}{index}")
-        if other is None or index not in own or other.size != own[index].size:
-            continue
-        allowed = relative_tolerance(depths(graph, Signature("", entry.subgraph, (), (("", index),)))[""])
-        length, error = _rms(other), _rms(own[index].reshape(other.shape).astype(np.float64) - other)
+        return _OperatorByOperator(0, None)
+    given = run.outputs[which]
+    values = {index: sets[which][name] for name, index in entry.inputs}
+    values |= {index: given[f"{TAP}{index}"] for index in written if f"{TAP}{index}" in given}
+    values |= {index: given[name] for name, index in entry.outputs}
+    looked_at = 0
+    for op, index, result in Emulator(graph, load_profile(PROFILE), signature).one_by_one(values):
+        other, how = values[index], quantization_of(subgraph.tensors[index])
+        if other.dtype.kind != "f" and how is None:
+            error, allowed, length = float(not np.array_equal(result, other)), 0.0, 1.0
+        elif how is not None:
+            apart = np.abs(result.astype(np.float64) - other.astype(np.float64))
+            error, allowed, length = float(np.max(apart, initial=0.0)), 1.0, 1.0
+        else:
+            length, error = _rms(other), _rms(result.astype(np.float64) - other)
+            allowed = relative_tolerance(depth_of(subgraph, op))
+        looked_at += 1
         if error > allowed * length:
-            return Apart(
-                operator=op.index,
-                name=op.name,
-                tensor=index,
-                tensor_name=subgraph.tensors[index].name,
-                error=error / length if length else float("inf"),
-                allowed=allowed,
+            return _OperatorByOperator(
+                looked_at,
+                Apart(
+                    operator=op.index,
+                    name=op.name,
+                    tensor=index,
+                    tensor_name=subgraph.tensors[index].name,
+                    error=error / length if length else float("inf"),
+                    allowed=allowed,
+                ),
             )
-    return None
+    return _OperatorByOperator(looked_at, None)
 
 
 def _digest(data: bytes) -> str:

@@ -5,7 +5,7 @@ What cannot be computed is named and passed over, with all that depends on it; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,23 @@ class Emulator:
         left = {name: values[index] for name, index in self.signature.outputs if index in values}
         final = {name: _converted(array, self.profile.outputs) for name, array in left.items()}
         return Emulated(final, tuple(missing), tuple(unreached))
+
+    def one_by_one(self, values: Mapping[int, Array]) -> Iterator[tuple[Operator, int, Array]]:
+        """Every operator that can be computed on given `values` of its tensors, by index, not on each other's
+        results: the operator, a tensor that it writes and that has a given value of the same size, the result."""
+        for step in self.steps:
+            written = (step.writes, *step.also)
+            if any(index in self._constants for index in written):
+                continue
+            if any(index >= 0 and index not in values and index not in self._constants for index in step.reads):
+                continue
+            try:
+                results = self._compute(step, values, unobserved)
+            except (NotImplementedError, ValueError):
+                continue
+            for index, result in zip(written, results, strict=True):
+                if index in values and values[index].size == result.size:
+                    yield step.op, index, result.reshape(values[index].shape)
 
     def _entered(self, inputs: Mapping[str, Array]) -> dict[int, Array]:
         names = dict(self.signature.inputs)
