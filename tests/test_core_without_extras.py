@@ -42,6 +42,7 @@ NEEDS_TORCH = {
     "fidelity.rewrites.fixed_rope",
     "fidelity.rewrites.pool_one_query",
     "fidelity.rewrites.prove",
+    "fidelity.rewrites.ranked_layer_scale",
     "fidelity.rewrites.rotate_half",
     "fidelity.rewrites.rounding",
     "fidelity.rewrites.safe_grn",

@@ -8,6 +8,7 @@ from fidelity.errors import BadInput
 from fidelity.rewrites.contract import Rewrite
 from fidelity.rewrites.fixed_rope import FixedRope
 from fidelity.rewrites.pool_one_query import PoolOneQuery
+from fidelity.rewrites.ranked_layer_scale import RankedLayerScaleRewrite
 from fidelity.rewrites.rotate_half import RotateHalf
 from fidelity.rewrites.safe_grn import SafeGrn
 from fidelity.rewrites.safe_layernorm import RowLayerNormRewrite, SafeLayerNormRewrite
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CATALOGUE: tuple[Rewrite, ...] = (
+    RankedLayerScaleRewrite(),
     SplitQkv(),
     RotateHalf(),
     FixedRope(),
