@@ -102,12 +102,10 @@ class Proof(Record):
                     f"{where}: {e.got:.9g} instead of {e.expected:.9g} at row {e.row}, column {e.column} on "
                     f"{e.input}: relative difference {e.difference:.3g}, allowed {e.allowed:.3g}"
                 )
-            elif site.exactness is not Exactness.EXACT:
-                lines += [
-                    f"{where}: {name} promises EXACT and only rounds"
-                    for name in site.rewrites
-                    if promised.get(name) is Exactness.EXACT
-                ]
+            elif site.exactness is not Exactness.EXACT and all(
+                promised.get(name) is Exactness.EXACT for name in site.rewrites
+            ):  # where another rewrite may round, what rounds is not known to be this one
+                lines += [f"{where}: {name} promises EXACT and only rounds" for name in site.rewrites]
         return tuple(lines)
 
     @property
