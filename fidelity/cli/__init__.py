@@ -21,6 +21,7 @@ from fidelity.cli.report import report
 from fidelity.cli.reveal import reveal
 from fidelity.cli.run import run
 from fidelity.cli.selftest import selftest
+from fidelity.cli.survey import survey
 from fidelity.cli.sweep import sweep
 from fidelity.errors import EXIT_BAD_INPUT, EXIT_ENVIRONMENT, FidelityError
 
@@ -52,6 +53,7 @@ for verb in (
     sweep,
     report,
     selftest,
+    survey,
     bench,
     reveal,
     labels,

@@ -2,7 +2,9 @@
 
 `timm:vit_pe_core_base_patch16_224` is the reference model. `timm:NAME?depth=2&img_size=64` builds
 the same architecture with timm's own constructor arguments changed, which is how the small models
-of the tests and goldens are made: real code, less of it.
+of the tests, goldens and the survey are made: real code, less of it. A list is written as JSON does
+(`depths=[1,1]`). `input_size=64` is timm's configuration of the image, for a model whose constructor
+takes none because any size fits it.
 """
 
 from __future__ import annotations
@@ -19,14 +21,18 @@ from fidelity.record import Record
 if TYPE_CHECKING:
     from torch import nn
 
+Scalar = bool | int | float | str
+INPUT_SIZE = "input_size"
+_LONGEST = 32  # entries of a list: depths, widths, heads by stage
+
 _SOURCE = re.compile(r"^timm:(?P<name>[A-Za-z0-9_.\-]+)(?:\?(?P<options>.+))?$")
 
 
 class Source(Record):
-    """A timm architecture: its registered name and constructor options (JSON scalars only)."""
+    """A timm architecture: its registered name and constructor options (JSON scalars, and lists of numbers)."""
 
     name: str
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    options: dict[str, Scalar | tuple[int | float, ...]] = Field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -39,7 +45,7 @@ class Source(Record):
             key, separator, value = pair.partition("=")
             if not separator or not key.isidentifier():
                 raise BadInput(f"source {text!r}: option {pair!r} is not key=value")
-            options[key] = _scalar(value)
+            options[key] = _option(value)
         return cls(name=match["name"], options=options)
 
     def __str__(self) -> str:
@@ -59,7 +65,7 @@ class Source(Record):
             hint = f"; close: {', '.join(close)}" if close else ""
             raise BadInput(f"source timm:{self.name}: timm {timm.__version__} has no such model{hint}")
         try:
-            model: nn.Module = timm.create_model(self.name, pretrained=pretrained, **self.options)
+            model: nn.Module = timm.create_model(self.name, pretrained=pretrained, **self._arguments())
         except (TypeError, AssertionError, ValueError) as error:
             raise BadInput(f"source {self}: timm refuses these options: {_one_line(error)}") from error
         except Exception as error:
@@ -73,17 +79,30 @@ class Source(Record):
             ) from error
         return model.eval()
 
+    def _arguments(self) -> dict[str, Any]:
+        """The options as create_model takes them; the size of the image goes into timm's own configuration."""
+        arguments: dict[str, Any] = dict(self.options)
+        if INPUT_SIZE in arguments:
+            size = arguments.pop(INPUT_SIZE)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise BadInput(f"source {self}: {INPUT_SIZE} is the side of a square image in pixels, as in 64")
+            arguments["pretrained_cfg_overlay"] = {INPUT_SIZE: (3, size, size)}
+        return arguments
 
-def _scalar(value: str) -> bool | int | float | str:
+
+def _option(value: str) -> Scalar | tuple[int | float, ...]:
+    """A JSON scalar, a JSON list of numbers, or else the text as it stands."""
     try:
         parsed = json.loads(value)
     except (ValueError, RecursionError):
         return value
+    if isinstance(parsed, list) and len(parsed) <= _LONGEST and all(type(each) in (int, float) for each in parsed):
+        return tuple(parsed)
     return parsed if isinstance(parsed, bool | int | float) else value
 
 
-def _text(value: bool | int | float | str) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _text(value: Scalar | tuple[int | float, ...]) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _one_line(error: BaseException) -> str:

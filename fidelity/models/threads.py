@@ -1,0 +1,22 @@
+"""One thread of torch for a small model: its operations are shorter than it takes to share them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SMALL = 5_000_000  # parameters
+
+
+@contextmanager
+def few_threads(parameters: int) -> Iterator[None]:
+    """While this holds, torch uses one thread for a model of few parameters, and as many as before for any other."""
+    import torch  # noqa: PLC0415 - an extra
+
+    before = torch.get_num_threads()
+    if parameters <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
