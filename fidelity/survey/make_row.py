@@ -108,12 +108,12 @@ def stopped_row(entry: Entry, stage: Stage, message: str, known: dict[str, Any],
 def _through(asked: Asked, begin: Begun, known: dict[str, Any]) -> Row:
     """Every stage in order; what each has found is in `known` before the next begins."""
     from fidelity.rewrites.apply import apply_rewrites  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.catalogue import chosen  # noqa: PLC0415
+    from fidelity.rewrites.catalogue import chosen_for  # noqa: PLC0415
 
     entry = asked.entry
     begin("build")
-    rewrites = chosen(entry.rewrites)
     subject = build_subject(entry.source, entry.weights, asked.seed, Path(asked.images), asked.inputs)
+    rewrites = chosen_for(entry.rewrites, subject.model)
     known["parameters"] = subject.record.parameters
     with few_threads(subject.record.parameters), tempfile.TemporaryDirectory(prefix="fidelity-survey-") as scratch:
         begin("rewrite")
