@@ -100,6 +100,11 @@ def numbers(folder: Path) -> list[int]:
     return [int(line.split(",", 1)[0].rpartition(":")[2]) for line in lines]
 
 
+def told(peaks: dict[str, int]) -> str:
+    """Peak memory for a person."""
+    return ", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(peaks.items()))
+
+
 def main() -> None:
     """See above."""
     folder, part, data = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
@@ -107,7 +112,7 @@ def main() -> None:
         seconds, peaks = whole(folder, data, "whole", 2)
         count = len(numbers(folder / "whole"))
         print(f"{count} images in {seconds:.1f} s, {count / seconds:.1f} a second, two workers")
-        print(", ".join(f"{role} {size / 2**20:.0f} MiB" for role, size in sorted(peaks.items())))
+        print(told(peaks))
     elif part == "killed":
         killed(folder, data, "killed", int(sys.argv[4]))
         found, undisturbed = contents(folder / "killed"), contents(folder / "whole")
@@ -117,9 +122,9 @@ def main() -> None:
     else:
         count, took = 0, {}
         for workers in (1, 2):
-            took[workers], _ = whole(folder, data, f"ratio-{workers}", workers)
+            took[workers], peaks = whole(folder, data, f"ratio-{workers}", workers)
             count = len(numbers(folder / f"ratio-{workers}"))
-            print(f"{workers} worker(s): {count / took[workers]:.1f} images a second", flush=True)
+            print(f"{workers} worker(s): {count / took[workers]:.1f} images a second; {told(peaks)}", flush=True)
         same = contents(folder / "ratio-1") == contents(folder / "ratio-2")
         print(f"two over one: {took[1] / took[2]:.2f}; the same bytes: {same}; load before {os.getloadavg()[0]:.1f}")
 

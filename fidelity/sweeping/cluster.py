@@ -24,6 +24,9 @@ _ARRIVAL = 120  # seconds until the first worker must be there
 
 _HERE = "127.0.0.1:0"
 
+_SHORT_LOGS = {"distributed.admin.log-length": 10, "distributed.admin.low-level-log-length": 10}
+"""Dask's logs of 1000 and more events hold each task's arguments: 0.3 MiB a chunk, measured, for 240 chunks on end."""
+
 Call = tuple[str, ...]
 
 
@@ -41,7 +44,8 @@ def connected(workers: Workers, scratch: Path) -> Iterator[Client]:
 
     Raises EnvironmentMissing when the scheduler, or the first worker, cannot be reached.
     """
-    from distributed import Client, LocalCluster  # noqa: PLC0415 - an extra
+    import dask  # noqa: PLC0415 - an extra
+    from distributed import Client, LocalCluster  # noqa: PLC0415
 
     if workers.scheduler is not None:
         try:
@@ -53,6 +57,7 @@ def connected(workers: Workers, scratch: Path) -> Iterator[Client]:
             yield client
         return
     with (
+        dask.config.set(_SHORT_LOGS),
         LocalCluster(
             n_workers=workers.count,
             threads_per_worker=1,
