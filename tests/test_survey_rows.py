@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from test_report_examples import broken, collapsed, hostile, located, passing, refused
 
 from fidelity.cli.survey import exit_code
+from fidelity.devices.job import Refusal
 from fidelity.report.document import GateReport
 from fidelity.rewrites.proof import Decision
 from fidelity.survey.condense import on_device, operators_of, rewrite_counts
@@ -72,6 +73,22 @@ def test_refusals_are_told_by_kind_reason_and_module_with_the_rewrite_that_cures
     assert causes.keys() == {"TRANSPOSE", "BATCH_MATMUL", "GATHER"}
     assert "rank 4" in causes["TRANSPOSE"].cure
     assert all(cause.known and cause.device == "gpu" for cause in found.causes)
+
+
+def test_a_reason_that_quotes_its_tensor_is_one_reason_and_tells_the_module() -> None:
+    report = refused()
+    run = report.runs[1]
+    residency = run.result.residency
+    assert residency is not None
+    tower = "fidelity.models.tower.ImageTower_module/timm.models.swin_transformer.SwinTransformerBlock_"
+    quoting = tuple(
+        Refusal(op="FULLY_CONNECTED", reason=f'Tensor "{tower}{block};2" has bad input dims size: 6.', count=2)
+        for block in (0, 0, 1)
+    )
+    result = run.result.model_copy(update={"residency": residency.model_copy(update={"refusals": quoting})})
+    (kind,) = on_device(run.model_copy(update={"result": result}), operators_of(report, run)).refused
+    assert (kind.op, kind.count, kind.reason) == ("FULLY_CONNECTED", 6, "a tensor has bad input dims size: 6.")
+    assert set(kind.modules) == {"SwinTransformerBlock_0", "SwinTransformerBlock_1"}
 
 
 def test_a_cure_says_why_the_rewrite_did_not_take_the_module() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
 from fidelity.comparison.expectation import Expectation
-from fidelity.prediction.module_path import block_of
+from fidelity.prediction.module_path import block_of, module_path
 from fidelity.report.document import DeviceRun, GateReport, GraphOperator, PredictionReport
 from fidelity.report.residency_map import residency_map
 from fidelity.rewrites.proof import Decision
 from fidelity.survey.row import Foretold, OnDevice, RefusedKind, RewriteCount
 
+NO_MODULE = "(no module)"
+_QUOTED = re.compile(r'Tensor "([^"]{1,4000})"')
 _MODULES = 4  # outermost modules named for one kind of refusal; the rest is in the gate's own report
 
 
@@ -53,17 +56,35 @@ def on_device(run: DeviceRun, operators: tuple[GraphOperator, ...]) -> OnDevice:
 
 
 def refused_kinds(run: DeviceRun, operators: tuple[GraphOperator, ...]) -> tuple[RefusedKind, ...]:
-    """What the delegate refused, most frequent first, with the modules that the log tells or leaves possible."""
+    """What the delegate refused, most frequent first, with the modules that the log tells or leaves possible.
+
+    Some reasons quote the tensor that they are about, another in each line: they are one reason, and the
+    tensor's own name tells the module.
+    """
     residency = run.result.residency
     if residency is None:
         return ()
-    found = []
+    counts: Counter[tuple[str, str]] = Counter()
+    blocks: dict[tuple[str, str], Counter[str]] = {}
     for refused in residency_map(run, residency, operators).refused:
-        places = refused.named or refused.doubtful
-        blocks = Counter(block_of(operators[place].module or "(no module)") for place in places)
-        modules = tuple(f"{name} x {count}" if count > 1 else name for name, count in blocks.most_common(_MODULES))
-        found.append(RefusedKind(op=refused.op, reason=refused.reason, count=refused.count, modules=modules))
+        reason, quoted = _QUOTED.subn("a tensor", refused.reason)
+        kind = (refused.op, reason)
+        counts[kind] += refused.count
+        told = blocks.setdefault(kind, Counter())
+        if quoted:
+            named = [module_path(name) for name in _QUOTED.findall(refused.reason)]
+            told.update(block_of(name) for name in named if name)
+        else:
+            told.update(block_of(operators[place].module or NO_MODULE) for place in refused.named or refused.doubtful)
+    found = [
+        RefusedKind(op=op, reason=reason, count=count, modules=_most_common(blocks[op, reason]))
+        for (op, reason), count in counts.items()
+    ]
     return tuple(sorted(found, key=lambda kind: (-kind.count, kind.op, kind.reason)))
+
+
+def _most_common(blocks: Counter[str]) -> tuple[str, ...]:
+    return tuple(f"{name} x {count}" if count > 1 else name for name, count in blocks.most_common(_MODULES))
 
 
 def foretold(report: PredictionReport) -> Foretold:
