@@ -55,12 +55,13 @@ def prove(
     from fidelity.rewrites.catalogue import chosen, chosen_for  # noqa: PLC0415 - torch is an extra
     from fidelity.rewrites.prove import Subject as Proved  # noqa: PLC0415
     from fidelity.rewrites.prove import prove as run_proof  # noqa: PLC0415
+    from fidelity.rewrites.prove import steps  # noqa: PLC0415
 
     chosen(rewrites)  # a misspelt name is told before a model is built
     subject = subject_of_model(model, weights, inputs, images, seed)
     selected = chosen_for(rewrites, subject.model)
     what = Proved(subject.model, subject.record.source, subject.record.weights)
-    with (reporter or quiet()).stage("prove", len(subject.inputs.arrays)) as step:
+    with (reporter or quiet()).stage("prove", steps(subject.model)) as step:
         return run_proof(what, selected, subject.inputs, step).proof
 
 

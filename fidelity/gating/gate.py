@@ -90,12 +90,12 @@ def run_gate(config: GateConfig, subject: Subject, rewrites: Sequence[Rewrite], 
 def proved(subject: Subject, rewrites: Sequence[Rewrite], bench: Bench) -> tuple[Proof, Embeddings]:
     """The proof of the rewrites, and the original's float64 embeddings that it was made with."""
     from fidelity.rewrites.prove import Subject as ProofSubject  # noqa: PLC0415 - torch is an extra
-    from fidelity.rewrites.prove import prove  # noqa: PLC0415
+    from fidelity.rewrites.prove import prove, steps  # noqa: PLC0415
 
     record = subject.record
 
     def make(folder: Path) -> None:
-        with bench.reporter.stage("prove", len(record.inputs)) as step:
+        with bench.reporter.stage("prove", steps(subject.model)) as step:
             what = ProofSubject(subject.model, record.source, record.weights)
             found = prove(what, rewrites, subject.inputs, step)
         found.proof.write(folder / "proof.json")

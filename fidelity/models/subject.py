@@ -75,15 +75,10 @@ def subject_of(
 
 def truth(subject: Subject) -> dict[str, NDArray[np.float64]]:
     """The unrewritten tower's float64 embedding of every input, [1, D] by name."""
-    import copy  # noqa: PLC0415 - with torch, only where a model is really run
-
-    import torch  # noqa: PLC0415
-
+    from fidelity.models.passes import outputs_float64  # noqa: PLC0415 - with torch, only where a model is really run
     from fidelity.models.tower import ImageTower  # noqa: PLC0415
 
-    tower = ImageTower(copy.deepcopy(subject.model)).double().eval()
-    with torch.no_grad():
-        return {name: tower(torch.from_numpy(array).double()).numpy() for name, array in subject.inputs.arrays.items()}
+    return outputs_float64(ImageTower(subject.model), subject.inputs.arrays)
 
 
 def normalised(outputs: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

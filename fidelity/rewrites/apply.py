@@ -38,17 +38,40 @@ class RewrittenModel:
         return tuple(d.path for d in self.decisions if d.rewrite == rewrite and d.refused is None)
 
 
-def apply_rewrites(model: nn.Module, rewrites: Sequence[Rewrite]) -> RewrittenModel:
+@dataclass(frozen=True)
+class Rotary:
+    """The fixed rotary embedding that the module at `owner` hands to its blocks, [tokens, 2 * head width].
+
+    `tensor` is what it is, or is computed from: its name from the root ("/name").
+    """
+
+    owner: str
+    embedding: torch.Tensor
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part of a model lies, and what it must know of the rest: the model's rotary embeddings."""
+
+    path: str
+    rotary: tuple[Rotary, ...]
+
+
+def apply_rewrites(model: nn.Module, rewrites: Sequence[Rewrite], place: Place | None = None) -> RewrittenModel:
     """A deep copy of `model` with every rewrite applied, in order, wherever it can be.
 
     The original is not touched. Modules are visited outermost first; a module that a rewrite puts
-    in place is not offered to the same rewrite again.
+    in place is not offered to the same rewrite again. With a `place`, `model` is the part of a model
+    that lies there; decisions and origins are told in names of the whole.
     """
+    place = place or Place("", rotary_embeddings(model))
+    prefix = owner_prefix(place.path)
     new = copy.deepcopy(model)
-    origins: dict[str, Origin] = {name: Copied(name) for name in stored_tensors(model)}
+    origins: dict[str, Origin] = {prefix + name: Copied(prefix + name) for name in stored_tensors(model)}
     decisions: list[Decision] = []
     for rewrite in rewrites:
-        for site in list(_sites(new, rewrite)):
+        for path, site in list(_sites(new, rewrite, place)):
             reason = rewrite.refuses(site)
             decisions.append(
                 Decision(
@@ -59,20 +82,20 @@ def apply_rewrites(model: nn.Module, rewrites: Sequence[Rewrite]) -> RewrittenMo
                 )
             )
             if reason is None:
-                _replace(new, site.path, rewrite.rewrite(site), origins)
+                rewritten = rewrite.rewrite(site)
+                _retell(site.path, rewritten, origins)
+                new = _replaced(new, path, rewritten.module)
     return RewrittenModel(new.eval(), tuple(decisions), origins)
 
 
-def _sites(model: nn.Module, rewrite: Rewrite) -> Iterator[Site]:
-    owners = {path: rotary_embedding(module) for path, module in model.named_modules()}
-    for path, module in model.named_modules():
+def _sites(part: nn.Module, rewrite: Rewrite, place: Place) -> Iterator[tuple[str, Site]]:
+    """Each module that the rewrite concerns, by its path in the part."""
+    for path, module in part.named_modules():
         if not rewrite.concerns(module):
             continue
-        rope, name = next(
-            ((rope, owner) for owner, rope in owners.items() if rope is not None and _inside(path, owner)),
-            (None, ""),
-        )
-        yield Site(path, module, rope, f"/{owner_prefix(name)}{_rope_tensor(model.get_submodule(name))}")
+        whole = ".".join(filter(None, (place.path, path)))
+        handed = next((each for each in place.rotary if _inside(whole, each.owner)), None)
+        yield path, Site(whole, module) if handed is None else Site(whole, module, handed.embedding, handed.tensor)
 
 
 def owner_prefix(path: str) -> str:
@@ -84,13 +107,22 @@ def _inside(path: str, owner: str) -> bool:
     return path.startswith(f"{owner_prefix(owner)}blocks.")
 
 
-def rotary_embedding(module: nn.Module) -> torch.Tensor | None:
-    """The fixed rotary embedding that a model hands to its blocks, or None.
+def rotary_embeddings(model: nn.Module) -> tuple[Rotary, ...]:
+    """Every fixed rotary embedding that a module of the model hands to its blocks, the outermost first.
 
     Only timm's RotaryEmbeddingCat of a fixed image size and DINOv3's have one: the mixed kind differs by
     block. DINOv3's of a dynamic size is that of the patches that the model was built for, computed in
     float64 and rounded once; one of a fixed size is stored.
     """
+    embeddings = ((path, module, _rotary_embedding(module)) for path, module in model.named_modules())
+    return tuple(
+        Rotary(path, embedding, f"/{owner_prefix(path)}{_rope_tensor(module)}")
+        for path, module, embedding in embeddings
+        if embedding is not None
+    )
+
+
+def _rotary_embedding(module: nn.Module) -> torch.Tensor | None:
     rope = getattr(module, "rope", None)
     if isinstance(rope, RotaryEmbeddingDinoV3) and hasattr(module, "blocks"):
         if rope.pos_embed_cached is not None:
@@ -111,11 +143,19 @@ def _rope_tensor(owner: nn.Module) -> str:
     return "rope.pos_embed"
 
 
-def _replace(model: nn.Module, path: str, rewritten: Rewritten, origins: dict[str, Origin]) -> None:
+def _retell(path: str, rewritten: Rewritten, origins: dict[str, Origin]) -> None:
+    """The origins of the module at `path`, once it is rewritten, in names of the original model."""
     prefix = owner_prefix(path)
     told = {f"{prefix}{name}": compose(origin, origins, prefix) for name, origin in rewritten.origins.items()}
     for name in [name for name in origins if name.startswith(prefix)]:
         del origins[name]
     origins.update(told)
+
+
+def _replaced(part: nn.Module, path: str, module: nn.Module) -> nn.Module:
+    """The part with `module` at `path`; that module itself where the path is the part's own."""
+    if not path:
+        return module
     parent, _, leaf = path.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, rewritten.module)
+    setattr(part.get_submodule(parent), leaf, module)
+    return part

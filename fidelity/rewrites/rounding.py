@@ -59,13 +59,31 @@ def longest_sum(module: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> int
 def amplification(module: torch.nn.Module, args: Iterable[Any], kwargs: Mapping[str, Any]) -> torch.Tensor:
     """kappa of each row of the float64 `module`'s output, at least 1: output noise per unit of inner noise."""
     exact = module(*args, **kwargs)
-    stored = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
-    worst = torch.ones(exact.reshape(-1, exact.shape[-1]).shape[0], dtype=torch.float64)
-    for sample in range(_SAMPLES if exact.numel() >= _SMALL else _SAMPLES_SMALL):
+    stored = storages(module)
+
+    def noisy(sample: int) -> Any:
         with MonteCarloArithmetic(sample, stored):
-            noisy = module(*args, **kwargs)
-        worst = torch.maximum(worst, row_difference(noisy, exact) / _NOISE)
+            return module(*args, **kwargs)
+
+    return kappa(exact, map(noisy, range(samples(exact))))
+
+
+def samples(exact: torch.Tensor) -> int:
+    """How many noisy runs the amplification of this output is measured by."""
+    return _SAMPLES if exact.numel() >= _SMALL else _SAMPLES_SMALL
+
+
+def kappa(exact: torch.Tensor, noisy: Iterable[torch.Tensor]) -> torch.Tensor:
+    """kappa of each row of `exact`, at least 1, by what became of it in noisy runs."""
+    worst = torch.ones(exact.reshape(-1, exact.shape[-1]).shape[0], dtype=torch.float64)
+    for each in noisy:
+        worst = torch.maximum(worst, row_difference(each, exact) / _NOISE)
     return worst
+
+
+def storages(module: torch.nn.Module) -> set[int]:
+    """Where the module's weights lie: what `MonteCarloArithmetic` leaves alone."""
+    return {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
 
 
 class MonteCarloArithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -1,13 +1,15 @@
 """Run an original module and its rewritten counterpart on the same call, in float64 and float32.
 
-The original float64 model runs once per input; at every site of interest a hook hands the very
-arguments to the three other versions of that module. So each is compared on right inputs, and an
-error shows where it is made, not where it ends up.
+The original float64 model runs once per input; what every site of interest was called with and gave
+is noted, and the three other versions of that module are called with it. So each is compared on
+right inputs, and an error shows where it is made, not where it ends up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -22,6 +24,8 @@ from fidelity.rewrites.proof import CounterExample, Difference, SiteProof
 from fidelity.rewrites.rounding import amplification, limit, longest_sum, row_difference
 
 FLOAT64_FLOOR = 1e-12  # the issue's own limit: no difference below it is ever called one
+Results = Mapping[torch.dtype, tuple[torch.Tensor, torch.Tensor]]
+"""What the original and the rewritten module gave for one call, in each precision."""
 _UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24}
 _FLOOR = {torch.float64: FLOAT64_FLOOR, torch.float32: 0.0}
 
@@ -33,13 +37,32 @@ class Versions:
     original: Mapping[torch.dtype, nn.Module]
     rewritten: Mapping[torch.dtype, nn.Module]
 
+    def within(self, path: str) -> Versions:
+        """Those of the module at `path` in this one."""
+        return Versions(
+            {dtype: module.get_submodule(path) for dtype, module in self.original.items()},
+            {dtype: module.get_submodule(path) for dtype, module in self.rewritten.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One call of a module of the original in float64, and what it gave."""
+
+    recorder: SiteRecorder
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: torch.Tensor
+
 
 @dataclass
 class SiteRecorder:
-    """Collects the worst of every call at one site. Mutable while recording; `proof` ends it."""
+    """Collects the worst of every call at one site. Mutable while recording; `proof` ends it.
+
+    The module's versions are handed in with each call and not kept: they may be made for it alone.
+    """
 
     path: str
-    versions: Versions
     rewrites: tuple[str, ...]
     extremes: bool
     calls: int = 0
@@ -47,25 +70,37 @@ class SiteRecorder:
     worst: dict[torch.dtype, Difference] = field(default_factory=dict)
     failed: CounterExample | None = None
 
-    def see(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: torch.Tensor) -> None:
+    def see(
+        self, versions: Versions, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: torch.Tensor
+    ) -> None:
         """Compare on one recorded float64 call, and on extremes of its first argument once."""
-        self._compare(name, args, kwargs, output)
+        self._compare(versions, name, args, kwargs, output)
         if self.extremes and self.calls == 1:
             for what, x in extreme_activations(args[0]):
                 given = (x, *args[1:])
-                self._compare(f"{name}, {what}", given, kwargs, self.versions.original[torch.float64](*given, **kwargs))
+                wanted = versions.original[torch.float64](*given, **kwargs)
+                self._compare(versions, f"{name}, {what}", given, kwargs, wanted)
 
-    def _compare(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: torch.Tensor) -> None:
-        """`output` is the original's in float64: it was computed while recording."""
+    def judge(self, name: str, results: Results, terms: int, amplified: Callable[[], torch.Tensor]) -> None:
+        """Hold results of one call against each other; `terms` and `amplified` as rounding.py derives the limit."""
         self.calls += 1
-        amplified = cache(partial(amplification, self.versions.original[torch.float64], args, kwargs))
+        measured = cache(amplified)
+        self.identical &= torch.equal(*results[torch.float32])
+        for dtype in (torch.float64, torch.float32):
+            self._note(dtype, name, results[dtype], terms, measured)
+
+    def _compare(
+        self, versions: Versions, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: torch.Tensor
+    ) -> None:
+        """`output` is the original's in float64: it was computed while recording."""
+        original = versions.original[torch.float64]
+        results = {}
         for dtype in (torch.float64, torch.float32):
             given = tree_map(partial(_cast, dtype=dtype), (args, dict(kwargs)))
-            reference = output if dtype is torch.float64 else self.versions.original[dtype](*given[0], **given[1])
-            actual = self.versions.rewritten[dtype](*given[0], **given[1])
-            if dtype is torch.float32:
-                self.identical &= torch.equal(reference, actual)
-            self._note(dtype, name, (reference, actual), self._terms(args), amplified)
+            reference = output if dtype is torch.float64 else versions.original[dtype](*given[0], **given[1])
+            results[dtype] = reference, versions.rewritten[dtype](*given[0], **given[1])
+        terms = longest_sum(original, [a for a in args if isinstance(a, torch.Tensor)])
+        self.judge(name, results, terms, partial(amplification, original, args, kwargs))
 
     def _note(
         self,
@@ -88,9 +123,6 @@ class SiteRecorder:
         if found.worst > found.allowed and self.failed is None:
             self.failed = _counter_example(name, row, results, found)
 
-    def _terms(self, args: tuple[Any, ...]) -> int:
-        return longest_sum(self.versions.original[torch.float64], [a for a in args if isinstance(a, torch.Tensor)])
-
     def proof(self) -> SiteProof:
         """The record of this site."""
         exactness = Exactness.EXACT if self.identical else Exactness.ROUNDING
@@ -106,30 +138,28 @@ class SiteRecorder:
         )
 
 
-def record(recorders: Iterable[SiteRecorder], model: nn.Module, name: str, image: torch.Tensor) -> torch.Tensor:
-    """Run the original float64 `model` on `image`; every recorder then sees the calls of its module.
+@contextmanager
+def recording(recorders: Mapping[str, SiteRecorder], module: nn.Module) -> Iterator[list[Recorded]]:
+    """Within: notes what this thread's calls of `module`, the original in float64, give at each recorder's path in it.
 
-    Returns the model's own output.
-    Calls are kept until the run is over: a module of the run is itself one of the four versions,
-    and must not be called again while it is being recorded.
+    They are for `see` afterwards: a module that is recorded is itself one of the four versions, and
+    must not be called again while it is being recorded.
     """
-    calls: list[tuple[SiteRecorder, tuple[Any, ...], dict[str, Any], torch.Tensor]] = []
+    calls: list[Recorded] = []
+    thread = threading.get_ident()
     handles = []
-    for recorder in recorders:
+    for path, recorder in recorders.items():
 
         def hook(_: nn.Module, args: Any, kwargs: Any, output: Any, seen: SiteRecorder = recorder) -> None:
-            calls.append((seen, args, kwargs, output))
+            if threading.get_ident() == thread:  # other passes run through the same module meanwhile
+                calls.append(Recorded(seen, args, kwargs, output))
 
-        handles.append(model.get_submodule(recorder.path).register_forward_hook(hook, with_kwargs=True))
-    with torch.no_grad():
-        try:
-            output: torch.Tensor = model(image.double())
-        finally:
-            for handle in handles:
-                handle.remove()
-        for recorder, args, kwargs, seen_output in calls:
-            recorder.see(name, args, kwargs, seen_output)
-    return output
+        handles.append(module.get_submodule(path).register_forward_hook(hook, with_kwargs=True))
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _allowed(

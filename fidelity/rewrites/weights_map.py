@@ -8,7 +8,7 @@ a failure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,39 +78,76 @@ def stored_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def check_weights(original: nn.Module, rewritten: nn.Module, origins: Origins) -> WeightsProof:
     """Compare every tensor of `rewritten` with the bits of its origin in `original`."""
-    old, new = stored_tensors(original), stored_tensors(rewritten)
-    covered = {name: np.zeros(tuple(tensor.shape), dtype=bool) for name, tensor in old.items()}
-    proofs = [_prove(name, tensor, origins[name], old, covered) for name, tensor in new.items() if name in origins]
-    return WeightsProof(
-        tensors=tuple(proofs),
-        lost=tuple(name for name, seen in covered.items() if not seen.all()),
-        unexplained=tuple(name for name in new if name not in origins),
-        copied_values=sum(new[proof.tensor].numel() for proof in proofs if proof.bits_equal),
-        derived_tensors=tuple(proof.tensor for proof in proofs if proof.bits_equal is None),
-    )
+    ledger = WeightsLedger(original)
+    ledger.add(rewritten, origins)
+    return ledger.proof()
 
 
-def _prove(
-    name: str,
-    tensor: torch.Tensor,
-    origin: Origin,
-    old: dict[str, torch.Tensor],
-    covered: dict[str, NDArray[np.bool_]],
-) -> TensorProof:
-    if isinstance(origin, Derived):
-        for name_used in origin.sources:
-            covered[name_used][...] = True
-        return TensorProof(tensor=name, source=", ".join(origin.sources), bits_equal=None, how=origin.how)
-    expected = old[origin.source]
-    if origin.index is None:
-        covered[origin.source][...] = True
+class WeightsLedger:
+    """Collects the proof of a model that is rewritten part by part: no part is kept."""
+
+    def __init__(self, original: nn.Module) -> None:
+        self._old = stored_tensors(original)
+        self._covered = {name: _Covered(tuple(tensor.shape)) for name, tensor in self._old.items()}
+        self._proofs: list[tuple[bool, TensorProof]] = []
+        self._unexplained: list[tuple[bool, str]] = []
+        self._copied = 0
+
+    def add(self, part: nn.Module, origins: Origins, prefix: str = "") -> None:
+        """Compare every tensor of the rewritten `part`, whose names begin with `prefix` in the whole model."""
+        buffers = {name for name, _ in part.named_buffers(remove_duplicate=False)}
+        for name, tensor in stored_tensors(part).items():
+            whole = prefix + name
+            if whole in origins:
+                proof = self._prove(whole, tensor, origins[whole])
+                self._proofs.append((name in buffers, proof))
+                self._copied += tensor.numel() if proof.bits_equal else 0
+            else:
+                self._unexplained.append((name in buffers, whole))
+
+    def proof(self, rank: Callable[[str], int] = lambda _: 0) -> WeightsProof:
+        """The record: parameters, then buffers, each by rank and then in the order in which they were added."""
+        proofs = [proof for _, proof in sorted(self._proofs, key=lambda each: (each[0], rank(each[1].tensor)))]
+        return WeightsProof(
+            tensors=tuple(proofs),
+            lost=tuple(name for name, covered in self._covered.items() if not covered.wholly),
+            unexplained=tuple(name for _, name in sorted(self._unexplained, key=lambda each: (each[0], rank(each[1])))),
+            copied_values=self._copied,
+            derived_tensors=tuple(proof.tensor for proof in proofs if proof.bits_equal is None),
+        )
+
+    def _prove(self, name: str, tensor: torch.Tensor, origin: Origin) -> TensorProof:
+        if isinstance(origin, Derived):
+            for used in origin.sources:
+                self._covered[used].cover(None, 0)
+            return TensorProof(tensor=name, source=", ".join(origin.sources), bits_equal=None, how=origin.how)
+        expected = self._old[origin.source]
+        self._covered[origin.source].cover(origin.index, origin.axis)
         how = "copied whole"
-    else:
-        slices = (slice(None),) * origin.axis + (origin.index,)
-        covered[origin.source][slices] = True
-        expected = expected.index_select(origin.axis, torch.from_numpy(origin.index))
-        how = f"{len(origin.index)} slices along axis {origin.axis}"
-    return TensorProof(tensor=name, source=origin.source, bits_equal=_same_bits(expected, tensor), how=how)
+        if origin.index is not None:
+            expected = expected.index_select(origin.axis, torch.from_numpy(origin.index))
+            how = f"{len(origin.index)} slices along axis {origin.axis}"
+        return TensorProof(tensor=name, source=origin.source, bits_equal=_same_bits(expected, tensor), how=how)
+
+
+class _Covered:
+    """Which slices of a tensor something was made of, along each axis: a flag a slice, not one an element."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._axes = [np.zeros(size, dtype=bool) for size in shape]
+        self._all = False
+
+    def cover(self, index: NDArray[np.int64] | None, axis: int) -> None:
+        """These slices along one axis, or all of it."""
+        if index is None:
+            self._all = True
+        else:
+            self._axes[axis][index] = True
+
+    @property
+    def wholly(self) -> bool:
+        """An element is left out when along every axis its slice is: there is one unless some axis is full."""
+        return self._all or any(bool(axis.all()) for axis in self._axes)
 
 
 def _same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:

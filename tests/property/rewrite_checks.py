@@ -49,10 +49,10 @@ def _numbers(case: Case, double: torch.nn.Module, new64: torch.nn.Module, new32:
         {torch.float64: double.get_submodule(PATH), torch.float32: case.model.get_submodule(PATH)},
         {torch.float64: new64.get_submodule(PATH), torch.float32: new32.get_submodule(PATH)},
     )
-    recorder = SiteRecorder(PATH, versions, ("case",), extremes=True)
+    recorder = SiteRecorder(PATH, ("case",), extremes=True)
     with torch.no_grad():
         output = versions.original[torch.float64](case.x, **case.kwargs)
-        recorder.see("case", (case.x,), case.kwargs, output)
+        recorder.see(versions, "case", (case.x,), case.kwargs, output)
     proof = recorder.proof()
     return [] if proof.exactness is not Exactness.NOT_EQUIVALENT else [f"numbers: {proof.counter_example}"]
 
