@@ -74,11 +74,9 @@ class Parts:
 
 
 def rewrites_by_site(rewritten: RewrittenModel) -> dict[str, tuple[str, ...]]:
-    """Names of the rewrites that each replaced module went through."""
-    return {
-        path: tuple(d.rewrite for d in rewritten.decisions if d.refused is None and d.path == path)
-        for path in rewritten.sites
-    }
+    """Names of the rewrites that each replaced module and what lies in it went through."""
+    taken = [(d.rewrite, d.path) for d in rewritten.decisions if d.refused is None]
+    return {site: tuple(dict.fromkeys(name for name, path in taken if _within(path, site))) for site in rewritten.sites}
 
 
 def _within(path: str, block: str) -> bool:
