@@ -1,11 +1,12 @@
-"""One thread of torch for a small model: its operations are shorter than it takes to share them out."""
+"""How many threads a model is worth: a small one's operations are shorter than it takes to share them out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SMALL = 5_000_000  # parameters
+SMALL = 5_000_000
+"""Parameters up to which a model is small: torch has one thread for it, and several are converted side by side."""
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from fidelity.comparison.policy import Policy
 from fidelity.devices.discovery import Device, on_cpu, quickest, resolve
 from fidelity.errors import EnvironmentMissing
 from fidelity.models.subject import Subject
+from fidelity.models.threads import SMALL, few_threads
 from fidelity.progress import Reporter
 from fidelity.rewrites.contract import Rewrite
 from fidelity.selftest.catalogue import NEEDS_FP16, chosen_faults, faults_of, unplanted
@@ -23,7 +23,7 @@ from fidelity.selftest.locating import in_overflowing
 from fidelity.selftest.outputs import GPU_ALONE, output_row
 from fidelity.selftest.records import CleanRow, FaultRow, SelftestReport, Unplanted, all_right, fault_row
 from fidelity.selftest.rig import Rig, seen_by_gate
-from fidelity.selftest.specimen import SMALL, Specimen, Tampered, build_subjects, specimens
+from fidelity.selftest.specimen import Specimen, Tampered, build_subjects, specimens
 from fidelity.selftest.weights import weights_row
 
 TWO_BLOCK = "timm:vit_pe_core_base_patch16_224?depth=2&embed_dim=64&num_heads=2&img_size=64"
@@ -69,7 +69,10 @@ class _Selftest:
         with self.reporter.stage("build the model", 1) as step:
             (subject,) = build_subjects(asked.source, [asked.seed], asked.images, step)
         self.rewrites = chosen_for("all", subject.model)
-        with _few_threads(subject), tempfile.TemporaryDirectory(prefix="fidelity-selftest-") as scratch:
+        with (
+            few_threads(subject.record.parameters),
+            tempfile.TemporaryDirectory(prefix="fidelity-selftest-") as scratch,
+        ):
             rows, more = self._model_faults(subject)
             for number, seeds in enumerate(self._groups(subject)):
                 found, further = self._specimens(seeds, more if number == 0 else [])
@@ -207,17 +210,3 @@ def _devices(asked: tuple[str, ...] | None) -> tuple[dict[str, Device], dict[str
         except EnvironmentMissing as error:
             missing[spec] = str(error)
     return found, missing
-
-
-@contextmanager
-def _few_threads(subject: Subject) -> Iterator[None]:
-    """One thread of torch for a small model: its operations are shorter than it takes to share them out."""
-    import torch  # noqa: PLC0415 - an extra
-
-    before = torch.get_num_threads()
-    if subject.record.parameters <= SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

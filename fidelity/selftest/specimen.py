@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fidelity.cache import Cache
 from fidelity.gating.artefacts import OUTPUT, provenance_of
 from fidelity.models.subject import Subject, build_subject, truth
+from fidelity.models.threads import SMALL
 from fidelity.tflite.graph import read_graph
 from fidelity.tflite.manifest import write_manifest
 from fidelity.tflite.structure import Graph
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from fidelity.progress import Step
     from fidelity.rewrites.contract import Rewrite
-
-SMALL = 4_000_000
-"""Parameters up to which a model is small: several are converted in one process, two processes at a time."""
 
 
 @dataclass(frozen=True)
