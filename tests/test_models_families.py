@@ -24,14 +24,14 @@ FAMILIES = {
     "SigLIP": (f"vit_base_patch16_siglip_224?{SMALL}&img_size=48", ("split_qkv", "pool_one_query", "safe_layernorm")),
     "DINOv2": (
         "vit_giant_patch14_reg4_dinov2?depth=2&embed_dim=96&num_heads=2&num_classes=0&img_size=42",
-        ("ranked_layer_scale", "split_qkv", "safe_layernorm"),
+        ("split_qkv", "safe_layernorm", "ranked_layer_scale"),
     ),
     "EVA-02": (f"eva02_base_patch14_224?{SMALL}&img_size=42", ("split_qkv", "rotate_half", "safe_layernorm")),
     "DINOv3": (
         f"vit_small_plus_patch16_dinov3?{SMALL}&img_size=48",
-        ("ranked_layer_scale", "split_qkv", "rotate_half", "fixed_rope", "safe_layernorm"),
+        ("split_qkv", "rotate_half", "fixed_rope", "safe_layernorm", "ranked_layer_scale"),
     ),
-    "BEiT": (f"beit_base_patch16_224?{SMALL}&img_size=48", ("ranked_layer_scale", "split_qkv", "safe_layernorm")),
+    "BEiT": (f"beit_base_patch16_224?{SMALL}&img_size=48", ("split_qkv", "safe_layernorm", "ranked_layer_scale")),
     "AIMv2": (f"aimv2_large_patch14_224?{SMALL}&img_size=42", ("split_qkv", "safe_rmsnorm")),
     "ConvNeXt V2": (
         "test_convnext2?num_classes=0&use_grn=true&conv_mlp=true",

@@ -22,7 +22,7 @@ from fidelity.models.inputs import InputSet, load_inputs
 from fidelity.models.source import Source
 from fidelity.models.weights import Weights, build_model
 from fidelity.rewrites.apply import apply_rewrites
-from fidelity.rewrites.catalogue import CARD, CATALOGUE, chosen
+from fidelity.rewrites.catalogue import CARD, CATALOGUE, chosen, chosen_for
 from fidelity.rewrites.contract import Contract, Exactness, Rewrite, Rewritten, Site
 from fidelity.rewrites.proof import Proof
 from fidelity.rewrites.prove import Subject, prove
@@ -59,7 +59,7 @@ def taken(proof: Proof) -> dict[str, int]:
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_every_structure_is_rewritten_whole(structure: str) -> None:
-    proof = proof_of(structure, chosen("all"))
+    proof = proof_of(structure, chosen_for("all", subject(structure)[0].model))
     assert proof.passed, proof.failures
     assert taken(proof) == SITES
     assert not [decision for decision in proof.decisions if decision.refused]

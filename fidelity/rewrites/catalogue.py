@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 CATALOGUE: tuple[Rewrite, ...] = (
-    RankedLayerScaleRewrite(),
     SplitQkv(),
     RotateHalf(),
     FixedRope(),
@@ -30,6 +29,7 @@ CATALOGUE: tuple[Rewrite, ...] = (
     SafeLayerNorm2dRewrite(),
     SafeRmsNormRewrite(),
     SafeGrn(),
+    RankedLayerScaleRewrite(),
 )
 CARD = ("split_qkv", "rotate_half", "pool_one_query", "safe_layernorm")
 """The four of the published conversion, which are those that concern a PE-Core model."""
