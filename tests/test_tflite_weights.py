@@ -115,3 +115,15 @@ def test_half_of_a_table_is_part_of_it(tmp_path: Path) -> None:
     path.write_bytes(graph.build(["x"], ["y"]))
     (found,) = audit_weights(read_graph(path), WEIGHTS).constants
     assert (found.how, found.source) == ("part", "rope")
+
+
+def test_a_small_constant_is_not_like_a_weight_of_zeros(tmp_path: Path) -> None:
+    graph: Any = GraphBuilder()
+    for name in ("x", "y"):
+        graph.tensor(name, (1, IN))
+    graph.constant("small", np.full((1, IN), 0.01, np.float32))
+    graph.op("ADD", ["x", "small"], "y", schema.AddOptionsT())
+    path = tmp_path / "m.tflite"
+    path.write_bytes(graph.build(["x"], ["y"]))
+    (found,) = audit_weights(read_graph(path), {"k_bias": np.zeros(IN, np.float32)}).constants
+    assert (found.how, found.source, found.altered) == ("unexplained", None, False)

@@ -126,11 +126,14 @@ class _Search:
         return None
 
     def _nearest(self, value: Array) -> dict[str, Any]:
-        """The weight of this size that it is most like, and how far it is from that one rounded once."""
+        """The weight of this size that it is most like, and how far it is from that one rounded once.
+
+        A weight of zeros, as BEiT's bias of k is, has no direction that anything could be like.
+        """
         best: tuple[float, str, Array] | None = None
         flat = value.reshape(-1).astype(np.float64)
         for name, weight in self._weights.items():
-            if weight.size != value.size:
+            if weight.size != value.size or not np.any(weight):
                 continue
             for turned in _turned(weight.squeeze()):
                 other = turned.reshape(-1).astype(np.float64)
@@ -141,7 +144,7 @@ class _Search:
             return {}
         rounded = best[2].reshape(-1).astype(value.dtype)
         differing = int(np.count_nonzero(rounded != value.reshape(-1)))
-        norm = float(np.linalg.norm(rounded.astype(np.float64))) or 1.0
+        norm = float(np.linalg.norm(best[2].astype(np.float64)))
         return {"source": best[1], "differing": differing, "distance": best[0] / norm}
 
 
