@@ -117,8 +117,8 @@ def test_a_listing_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monke
     scripted(tmp_path, monkeypatch, "print('* daemon', file=sys.stderr); sys.exit('cannot connect to daemon')")
     started = time.monotonic()
     with pytest.raises(adb.DeviceLost, match="code 1: cannot connect to daemon"):
-        adb.listed(Limits(answer=0.6))
-    assert 0.3 < time.monotonic() - started < 2  # it was asked again, in vain
+        adb.listed(Limits(answer=2))
+    assert time.monotonic() - started > 0.3  # it was asked again, in vain
 
 
 def test_without_adb_the_mend_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

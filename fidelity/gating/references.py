@@ -15,6 +15,7 @@ def find_reference(text: str, weights: str, seed: int, inputs: InputSet, goldens
         from fidelity.golden import embeddings, read_golden  # noqa: PLC0415
 
         manifest, arrays = read_golden(goldens, text.removeprefix("golden:"))
+        check_shapes(text, inputs, manifest.subject.contract.shape)
         _check_inputs(text, inputs, {each.name: each.sha256 for each in manifest.subject.inputs})
         return Reference(embeddings(arrays), manifest.subject.weights_sha256, text)
     if text.startswith("timm:"):
@@ -40,4 +41,4 @@ def _check_inputs(name: str, inputs: InputSet, known: dict[str, str]) -> None:
     """Raises BadInput for an input of another content than the one that the golden was recorded on."""
     for each in inputs.records:
         if known.get(each.name, each.sha256) != each.sha256:
-            raise BadInput(f"input {each.name!r}: not the one that {name} was recorded on: other size, scaling or seed")
+            raise BadInput(f"input {each.name!r}: not the one that {name} was recorded on: other scaling or seed")

@@ -20,8 +20,8 @@ from test_locate_resume import PHONE, Executor
 from test_tflite_builder import GraphBuilder
 from test_tflite_emulation import options
 
+from fidelity.api import artefacts
 from fidelity.cli import main
-from fidelity.devices import discovery
 from fidelity.devices.discovery import Device
 from fidelity.devices.job import JobResult
 from fidelity.localisation import on_device
@@ -39,8 +39,8 @@ def called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, executor: Executor
 ) -> Called:
     """Calls `fidelity locate`: exit code, lines of stdout, what is said as an error. gpu is the emulated phone."""
-    resolve = discovery.resolve
-    monkeypatch.setattr(discovery, "resolve", lambda spec: PHONE if spec == "gpu" else resolve(spec))
+    resolve = artefacts.resolve
+    monkeypatch.setattr(artefacts, "resolve", lambda spec: PHONE if spec == "gpu" else resolve(spec))
     monkeypatch.setattr("fidelity.cache.platformdirs.user_cache_dir", lambda _: str(tmp_path / "cache"))
     monkeypatch.chdir(ROOT)
 
@@ -131,7 +131,7 @@ def test_a_reference_of_another_shape_is_no_fault_of_the_converter(called: Calle
     assert "[1, 3, 8, 8]" in errors[0]
 
 
-def test_an_operator_of_several_outputs_is_named_with_what_to_do(called: Called, tmp_path: Path) -> None:
+def test_an_operator_of_several_outputs_is_computed_or_named_with_what_to_do(called: Called, tmp_path: Path) -> None:
     graph = GraphBuilder()
     part = (1, 1, 8, 8)
     graph.tensor("image", IMAGE)
@@ -140,11 +140,18 @@ def test_an_operator_of_several_outputs_is_named_with_what_to_do(called: Called,
     for name in ("green", "blue"):
         graph.operators[-1].outputs.append(graph.names[graph.tensor(name, part)])
     graph.op("ADD", ["red", "green"], graph.tensor("both", part), options("Add"))
-    graph.op("ADD", ["both", "blue"], graph.tensor("y", part), options("Add"))
+    graph.op("ADD", ["both", "blue"], graph.tensor("sum", part), options("Add"))
+    code, told, _ = called(stored(tmp_path, graph, ["sum"]), "--device", "cpu")
+    assert (code, told[0]) == (0, "RIGHT")
+    graph.constant("two", 2, "int32")
+    graph.op("TOPK_V2", ["sum", "two"], graph.tensor("largest", (1, 1, 8, 2)), options("TopKV2"))
+    graph.operators[-1].outputs.append(graph.names[graph.tensor("where", (1, 1, 8, 2), "INT32")])
+    graph.op("ADD", ["largest", "largest"], graph.tensor("twice", (1, 1, 8, 2)), options("Add"))
+    graph.op("ADD", ["twice", "largest"], graph.tensor("y", (1, 1, 8, 2)), options("Add"))
     code, _, errors = called(stored(tmp_path, graph, ["y"]), "--device", "cpu")
     assert (code, len(errors)) == (2, 1)
-    for words in ("op 0 SPLIT: SPLIT with 3 outputs", "the 2 operators after it", "cut them off, or build"):
-        assert words in errors[0]
+    for words in ("op 3 TOPK_V2: TOPK_V2 with 2 outputs", "the 2 operators after it", "cut them off, or build"):
+        assert words in errors[0], errors
 
 
 def slightly(share: float) -> Callable[[np.ndarray], None]:

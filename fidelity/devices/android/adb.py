@@ -100,11 +100,16 @@ def parse_listed(text: str) -> tuple[Listed, ...]:
 def call(arguments: list[str], seconds: float, *, into: Path | None = None, largest: int = 1 << 20) -> Answer:
     """Run adb, at most `seconds` long, for at most `largest` bytes of output, kept or written to `into`.
 
-    Of two clients that start the server at once, one fails before it asked anything: it asks again.
+    Of two clients that start the server at once, one fails before it asked anything: it asks again. What it said of
+    that is the answer where there is no time left for another.
     """
     deadline = time.monotonic() + seconds
+    answer = None
     while True:
-        answer = _call(arguments, deadline, into, largest)
+        again = _call(arguments, deadline, into, largest)
+        if answer is not None and again.code is None:
+            return answer
+        answer = again
         if answer.code != 1 or _NO_SERVER not in answer.error or time.monotonic() + _PAUSE > deadline:
             return answer
         time.sleep(_PAUSE)
