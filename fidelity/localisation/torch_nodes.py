@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from fidelity.localisation.counterparts import Node
 from fidelity.tflite.export_program import NamedIO
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def visit_nodes(
@@ -31,16 +30,34 @@ def visit_nodes(
 
     `halved` are weights that are rounded to float16 first, as an artefact stores them.
     """
-    model = copy.deepcopy(tower).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in halved:
-                parameter.copy_(parameter.half().float())
     given = {name: torch.from_numpy(array).double() for name, array in inputs.items()}
-    named = NamedIO(model.double(), tuple(inputs), outputs).eval()
+    module = _exported(tower, given, outputs)
     with torch.no_grad():
-        program = torch.export.export(named, (), given, strict=False).run_decompositions()
-        _Visitor(program.module(), outputs, visit).run(*given.values())
+        mine = dict(module.named_parameters())
+        for name, parameter in tower.named_parameters():
+            kept = mine.get(f"{_INNER}{name}")  # None for one that the image tower does not use
+            if kept is not None:
+                kept.copy_(parameter.half() if name in halved else parameter)
+        _Visitor(module, outputs, visit).run(*given.values())
+
+
+_INNER = "module."
+"""What NamedIO puts before the names of a tower's parameters."""
+
+_PROGRAMS: WeakKeyDictionary[nn.Module, dict[Any, nn.Module]] = WeakKeyDictionary()
+"""The last program of each tower, in float64: exporting takes longer than all of its runs. It ends with the tower."""
+
+
+def _exported(tower: nn.Module, given: Mapping[str, torch.Tensor], outputs: tuple[str, ...]) -> nn.Module:
+    """The tower as the converter traces it, in float64; its parameters may be those of another call."""
+    key = (tuple((name, tuple(tensor.shape)) for name, tensor in given.items()), outputs)
+    programs = _PROGRAMS.setdefault(tower, {})
+    if key not in programs:
+        programs.clear()
+        named = NamedIO(copy.deepcopy(tower).double().eval(), tuple(given), outputs).eval()
+        with torch.no_grad():
+            programs[key] = torch.export.export(named, (), dict(given), strict=False).run_decompositions().module()
+    return programs[key]
 
 
 class _Visitor(torch.fx.Interpreter):

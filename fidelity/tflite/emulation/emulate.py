@@ -63,6 +63,7 @@ class Emulator:
 
     def __init__(self, graph: Graph, profile: Profile, signature: str | None = None) -> None:
         self.graph, self.profile = graph, profile
+        self._plain = profile.is_float32  # read once: it serialises the profile
         self.signature = graph.signature(signature)
         self._subgraph = graph.subgraphs[self.signature.subgraph]
         self._constants = Constants(graph, self._subgraph, profile)
@@ -146,10 +147,9 @@ class Emulator:
     def _compute(self, step: Step, values: Mapping[int, Array], observe: Observer) -> list[Array]:
         """One array for each tensor that the step writes."""
         op, written = step.op, (step.writes, *step.also)
-        plain = self.profile.is_float32
         if step.also and op.name not in MOVES_TO_MANY:
             raise NotImplementedError(f"{op.name} with {len(written)} outputs")
-        if not plain and any(
+        if not self._plain and any(
             index >= 0 and quantization_of(self._subgraph.tensors[index]) is not None
             for index in (*op.inputs, *written)
         ):
@@ -160,7 +160,7 @@ class Emulator:
             results = MOVES_TO_MANY[op.name](op, [self._value(index, values) for index in step.reads])
         elif op.name in COMPUTED:
             results = [COMPUTED[op.name](self._call(step, values, observe))]
-        elif plain and op.name in FLOAT32_ALONE:
+        elif self._plain and op.name in FLOAT32_ALONE:
             results = [FLOAT32_ALONE[op.name](self._call(step, values, observe))]
         elif op.name in MOVES:
             results = [MOVES[op.name](op, [self._value(index, values) for index in step.reads])]
