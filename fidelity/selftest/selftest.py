@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fidelity.cache import Cache
 from fidelity.comparison.policy import Policy
@@ -17,14 +18,12 @@ from fidelity.models.threads import SMALL, few_threads
 from fidelity.progress import Reporter
 from fidelity.rewrites.contract import Rewrite
 from fidelity.selftest.catalogue import NEEDS_FP16, chosen_faults, faults_of, unplanted
-from fidelity.selftest.clean import clean_proof, clean_run
-from fidelity.selftest.graphs import WEIGHTS_ALONE, artefact_row, device_row, plant, shows
 from fidelity.selftest.locating import in_overflowing
 from fidelity.selftest.outputs import GPU_ALONE, output_row
-from fidelity.selftest.records import CleanRow, FaultRow, SelftestReport, Unplanted, all_right, fault_row
+from fidelity.selftest.planting import Planter, side_by_side
+from fidelity.selftest.records import CleanRow, FaultRow, Place, SelftestReport, Unplanted, all_right, fault_row
 from fidelity.selftest.rig import Rig, seen_by_gate
 from fidelity.selftest.specimen import Specimen, Tampered, build_subjects, specimens
-from fidelity.selftest.weights import weights_row
 
 TWO_BLOCK = "timm:vit_pe_core_base_patch16_224?depth=2&embed_dim=64&num_heads=2&img_size=64"
 
@@ -65,22 +64,16 @@ class _Selftest:
         from fidelity.rewrites.catalogue import chosen_for  # noqa: PLC0415 - torch is an extra
 
         asked = self.asked
-        clean: list[CleanRow] = []
         with self.reporter.stage("build the model", 1) as step:
             (subject,) = build_subjects(asked.source, [asked.seed], asked.images, step)
         self.rewrites = chosen_for("all", subject.model)
+        size = subject.record.parameters
         with (
-            few_threads(subject.record.parameters),
+            few_threads(size),
             tempfile.TemporaryDirectory(prefix="fidelity-selftest-") as scratch,
+            side_by_side(size) as pool,
         ):
-            rows, more = self._model_faults(subject)
-            for number, seeds in enumerate(self._groups(subject)):
-                found, further = self._specimens(seeds, more if number == 0 else [])
-                clean += self._clean(found)
-                if number == 0:
-                    first, artefacts = found[0], further
-            rows += [*self._overflowing(first, artefacts), *self._graph_faults(first, Path(scratch))]
-            rows += self._output_faults(first)
+            rows, clean = self._planted(subject, Planter(self.rig, self.rewrites, asked.seed, Path(scratch)), pool)
         left_out = [*unplanted(self.faults, tuple(self.rig.devices), self.rig.gpus), *self._outputs_left_out()]
         return SelftestReport(
             source=asked.source,
@@ -96,6 +89,35 @@ class _Selftest:
             seconds=dict(self.reporter.seconds),
         )
 
+    def _planted(self, subject: Subject, planter: Planter, pool: Executor) -> tuple[list[FaultRow], list[CleanRow]]:
+        """All rows: what is planted in the model is judged while the clean models are converted."""
+        more = self._overflow(subject)
+        model = [pool.submit(planter.model, subject, name) for name in self._of("model") if name != NEEDS_FP16]
+        graph: list[Future[Sequence[FaultRow]]] = []
+        clean: list[CleanRow] = []
+        for number, seeds in enumerate(self._groups(subject)):
+            found, further = self._specimens(seeds, more if number == 0 else [])
+            if number == 0:
+                first, overflowing = found[0], further
+                graph = [pool.submit(planter.graph, first, name) for name in self._of("artefact")]
+            tried = [pool.submit(planter.clean, specimen) for specimen in found]
+            self._wait(f"faults and clean models from seed {seeds[0]}", [*model, *graph, *tried])
+            clean += [row for each in tried for row in each.result()]
+        rows = [row for each in model for row in each.result()]
+        rows += self._overflowing(first, overflowing)
+        rows += sorted((row for each in graph for row in each.result()), key=lambda row: row.place)
+        return [*rows, *self._output_faults(first)], clean
+
+    def _of(self, place: Place) -> list[str]:
+        return [name for name in self.faults if name in faults_of(place)]
+
+    def _wait(self, title: str, parts: Sequence[Future[Any]]) -> None:
+        """Until all are there, or one raises."""
+        with self.reporter.stage(title, len(parts)) as step:
+            for number, part in enumerate(as_completed(parts), 1):
+                part.result()
+                step(f"{number} of {len(parts)}")
+
     def _groups(self, subject: Subject) -> list[list[int]]:
         """The seeds that are in memory together: all of a small model, one of a large one."""
         seeds = list(range(self.asked.seed, self.asked.seed + self.asked.seeds))
@@ -107,24 +129,14 @@ class _Selftest:
             subjects = build_subjects(self.asked.source, seeds, self.asked.images, step)
             return specimens(subjects, self.rewrites, more, self.rig.cache, step)
 
-    def _model_faults(self, subject: Subject) -> tuple[list[FaultRow], list[Tampered]]:
-        """Rows of what the proof is for; the model that overflows is right in float32, and goes to the GPU."""
-        from fidelity.selftest.modules import module_rows, tower  # noqa: PLC0415 - torch is an extra
-        from fidelity.selftest.modules import plant as plant_model  # noqa: PLC0415
+    def _overflow(self, subject: Subject) -> list[Tampered]:
+        """The model that overflows: it is right in float32, so it goes to the GPU."""
+        from fidelity.selftest.modules import plant, tower  # noqa: PLC0415 - torch is an extra
 
-        rows: list[FaultRow] = []
-        more: list[Tampered] = []
-        what = (subject, self.rewrites)
-        names = [name for name in self.faults if name in faults_of("model")]
-        with self.reporter.stage("faults in the model", len(names)) as step:
-            for name in names:
-                step(name)
-                if name != NEEDS_FP16:
-                    rows += self._kept(subject, "model", name, partial(module_rows, *what, name, self.asked.seed))
-                elif self.rig.gpus:
-                    found = plant_model(subject, self.rewrites, name, self.asked.seed)
-                    more.append((f"overflow-{found.path}", tower(found), subject))
-        return rows, more
+        if NEEDS_FP16 not in self._of("model") or not self.rig.gpus:
+            return []
+        found = plant(subject, self.rewrites, NEEDS_FP16, self.asked.seed)
+        return [(f"overflow-{found.path}", tower(found), subject)]
 
     def _overflowing(self, specimen: Specimen, artefacts: dict[str, Path]) -> Iterator[FaultRow]:
         """The model that overflows, converted, on every GPU."""
@@ -138,47 +150,9 @@ class _Selftest:
                 located = in_overflowing(self.rig, specimen, artefact, path, spec)
                 yield fault_row(NEEDS_FP16, "model", spec, path, seen, located)
 
-    def _clean(self, found: Sequence[Specimen]) -> list[CleanRow]:
-        rows: list[CleanRow] = []
-        with self.reporter.stage(f"clean from seed {found[0].seed}", len(found)) as step:
-            for specimen in found:
-                step(f"seed {specimen.seed}")
-                rows.append(clean_proof(specimen, self.rewrites))
-                rows += [clean_run(self.rig, specimen, spec) for spec in self.rig.devices]
-        return rows
-
-    def _graph_faults(self, specimen: Specimen, folder: Path) -> list[FaultRow]:
-        rows: list[FaultRow] = []
-        names = [name for name in self.faults if name in faults_of("artefact")]
-        with self.reporter.stage("faults in the graph", len(names)) as step:
-            for name in names:
-                step(name)
-                make = partial(self._graph_fault, specimen, name, folder)
-                rows += self._kept(specimen.subject, "graph", name, make)
-        return sorted(rows, key=lambda row: row.place)
-
-    def _graph_fault(self, specimen: Specimen, name: str, folder: Path) -> list[FaultRow]:
-        """The same operator and fault in the file and in the device: one run shows both."""
-        if name in WEIGHTS_ALONE:
-            return [weights_row(specimen, self.rewrites, plant(specimen, name, self.asked.seed, folder))]
-        specs = [spec for spec in self.rig.devices if shows(name, spec)]
-        rows: list[FaultRow] = []
-        if not specs:
-            return rows
-        found, located = plant(specimen, name, self.asked.seed, folder), None
-        for spec in specs:
-            execution = self.rig.run(specimen, found.path, spec)
-            rows.append(artefact_row(self.rig, specimen, found, spec, execution, located))
-            located = rows[-1].located
-            rows.append(device_row(self.rig, specimen, found, spec, execution))
-        return rows
-
-    def _kept(self, subject: Subject, place: str, fault: str, make: Callable[[], Sequence[FaultRow]]) -> list[FaultRow]:
-        return self.rig.kept(subject, {"place": place, "fault": fault, "seed": self.asked.seed}, make)
-
     def _output_faults(self, specimen: Specimen) -> list[FaultRow]:
         rows: list[FaultRow] = []
-        names = [name for name in self.faults if name in faults_of("output")]
+        names = self._of("output")
         with self.reporter.stage("faults in the output", len(names) * len(self.rig.devices)) as step:
             for spec in self.rig.devices:
                 right = self.rig.run(specimen, specimen.artefact, spec)
