@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fidelity.cache import tool_versions
 from fidelity.errors import BadInput
 from fidelity.models.subject import Subject, SubjectRecord, build_subject, truth
+from fidelity.npy import npy_bytes
 from fidelity.record import Figure, Record
 
 MANIFEST = "manifest.json"
@@ -163,9 +164,7 @@ def _values(subject: Subject, *, traced: bool) -> dict[str, NDArray[np.float64]]
 
 
 def _store(folder: Path, name: str, array: NDArray[np.float64]) -> GoldenArray:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    content = buffer.getvalue()
+    content = npy_bytes(array)
     file = re.sub(r"[^A-Za-z0-9.-]+", "_", name) + ".npy"
     (folder / file).write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from fidelity.errors import BadInput, EnvironmentMissing
-from fidelity.models.label_set import LabelRecord, npy_bytes, read_label_set, write_label_set
+from fidelity.models.label_set import LabelRecord, read_label_set, write_label_set
 from fidelity.models.prompts import prompt, read_labels, read_templates
+from fidelity.npy import npy_bytes
 
 ROWS = np.array([[1.0, 0, 0], [0, 1.0, 0], [0.6, 0.8, 0]])
 

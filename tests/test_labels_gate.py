@@ -16,7 +16,8 @@ from fidelity.errors import BadInput
 from fidelity.gating.judging import Truth, judged
 from fidelity.gating.whole import gate_again
 from fidelity.models.counter_random import normal
-from fidelity.models.label_set import LabelRecord, npy_bytes, read_label_set, write_label_set
+from fidelity.models.label_set import LabelRecord, read_label_set, write_label_set
+from fidelity.npy import npy_bytes
 from fidelity.progress import Reporter
 from fidelity.report.document import GateReport
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.errors import BadInput
+from fidelity.npy import npy_bytes
 from fidelity.record import Record
 
 TRUTH = "truth.json"
@@ -33,9 +34,7 @@ class TruthRecord(Record):
 def store_truth(folder: Path, truth: Mapping[str, NDArray[np.float64]]) -> None:
     """Write the embeddings, [1, D] each, into a run folder."""
     stacked = np.concatenate(list(truth.values()))
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, stacked, allow_pickle=False)
-    content = buffer.getvalue()
+    content = npy_bytes(stacked)
     (folder / _ARRAY).write_bytes(content)
     record = TruthRecord(inputs=tuple(truth), shape=stacked.shape, sha256=hashlib.sha256(content).hexdigest())
     record.write(folder / TRUTH)

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fidelity.errors import BadInput
-from fidelity.models.label_set import LabelRecord, npy_bytes, unsound
+from fidelity.models.label_set import LabelRecord, unsound
 from fidelity.models.prompts import prompt
 from fidelity.models.text_source import TextSource, open_clip
 from fidelity.models.text_weights import build_text_tower
 from fidelity.models.weights import Weights, weights_sha256
+from fidelity.npy import npy_bytes
 
 if TYPE_CHECKING:
     import torch

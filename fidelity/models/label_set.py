@@ -77,13 +77,6 @@ class LabelSet:
             )
 
 
-def npy_bytes(embeddings: NDArray[np.float64]) -> bytes:
-    """The .npy file of an array."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(embeddings), allow_pickle=False)
-    return buffer.getvalue()
-
-
 def write_label_set(path: Path, record: LabelRecord, content: bytes) -> None:
     """Store a set at `path`, the array first and whole: a record never names an array that is not there."""
     part = path.parent / f".{record.file}.part"

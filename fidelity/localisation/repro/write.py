@@ -8,20 +8,17 @@ accuracy_debugger/                 the model and inputs/*.raw as LiteRT's own to
 from __future__ import annotations
 
 import hashlib
-import io
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from fidelity.devices.tensor_files import safe_name
 from fidelity.errors import EnvironmentMissing
-from fidelity.localisation.on_device import Array
 from fidelity.localisation.records import Kind, Located
 from fidelity.localisation.repro.debugger import READ_AT, for_debugger
 from fidelity.localisation.repro.piece import Extent, Piece
 from fidelity.localisation.repro.words import LIMITS, readme, summary
+from fidelity.npy import npy_bytes
 from fidelity.record import Figure, Record
 from fidelity.tflite.fingerprint import file_sha256
 from fidelity.tflite.structure import Graph
@@ -121,12 +118,12 @@ def write_pack(folder: Path, piece: Piece, graph: Graph, located: Located, devic
     )
     inputs, outputs = _inputs(piece, graph), _outputs(piece, graph)
     files = {MODEL: piece.model, PROGRAM: _program(), debugger.model: plain.model}
-    files |= {each.file: _npy(piece.inputs[name]) for name, each in inputs.items()}
+    files |= {each.file: npy_bytes(piece.inputs[name]) for name, each in inputs.items()}
     for name, each in outputs.items():
         files |= {
-            each.truth: _npy(piece.truth[name]),
-            each.expected: _npy(piece.expected[name]),
-            each.actual: _npy(piece.actual[name]),
+            each.truth: npy_bytes(piece.truth[name]),
+            each.expected: npy_bytes(piece.expected[name]),
+            each.actual: npy_bytes(piece.actual[name]),
         }
     files |= {f"{debugger.inputs}/{name}.raw": content for name, content in plain.inputs.items()}
     record = Repro(
@@ -199,12 +196,6 @@ def _operator(graph: Graph, index: int) -> PackedOperator:
         outputs=tuple(f"{tensors[i].dtype} {list(tensors[i].shape)}" for i in op.outputs),
         results=tuple(tensors[i].name for i in op.outputs),
     )
-
-
-def _npy(array: Array) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    return stream.getvalue()
 
 
 def _program() -> bytes:
