@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fidelity.cli import main
+
 TWO_BLOCK = "timm:vit_pe_core_base_patch16_224?depth=2&embed_dim=64&num_heads=2&img_size=64"
 ROOT = Path(__file__).parents[2]
 PREDICT = ["predict", "--profile", "mldrift-webgpu-lavapipe"]
@@ -94,8 +96,16 @@ def test_a_file_that_is_not_there() -> None:
         (["frobnicate"], ["frobnicate"]),
     ],
 )
-def test_bad_usage_and_bad_names(arguments: list[str], words: list[str]) -> None:
-    assert_one_line(fidelity(*arguments), 2, *words)
+def test_bad_usage_and_bad_names(
+    arguments: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, which imports PyTorch once; what a process of its own ends with, the other tests show."""
+    monkeypatch.setattr(sys, "argv", ["fidelity", *arguments])
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr()
+    assert_one_line(subprocess.CompletedProcess(arguments, int(ended.value.code or 0), told.out, told.err), 2, *words)
 
 
 def test_inputs_that_do_not_fit(artefact: Path, tmp_path: Path) -> None:

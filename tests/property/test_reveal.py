@@ -1,6 +1,6 @@
 """Reveal on devices whose arithmetic is known: random ones exactly, and none when it does not look.
 
-4 random devices in CI, 100 with HYPOTHESIS_PROFILE=long.
+2 random devices in CI, 100 with HYPOTHESIS_PROFILE=long.
 
 The devices and what is left out of them: reveal_profiles.py. "Exactly": compare.differences finds nothing.
 """
@@ -30,7 +30,7 @@ from fidelity.arithmetic.rules import Range
 from fidelity.arithmetic.summation import Accumulator, total
 
 ORIGIN = Origin(kind="declared", source="a test", date="2026-11-25")
-PROFILES = range(100) if os.environ.get("HYPOTHESIS_PROFILE") == "long" else (0, 8, 9, 10)  # 100 take half an hour
+PROFILES = range(100) if os.environ.get("HYPOTHESIS_PROFILE") == "long" else (8, 10)  # 100 take half an hour
 
 
 def revealed(device: Arithmetic, *kinds: str) -> Revealed:
