@@ -104,3 +104,21 @@ def test_weights_that_an_artefact_halves_are_halved_first_and_the_model_stays_as
     assert valued(seen, tower.linear.weight.detach().double().numpy())
     assert tower.scale.dtype == torch.float32
     assert float(tower.scale[0].detach()) == 1 + 2.0**-12
+
+
+def test_what_one_visit_has_shown_is_not_changed_by_the_next() -> None:
+    """The traced program is kept between visits, and only its parameters are others: in memory of their own."""
+    tower, first, inputs = visited(frozenset({"scale"}))
+    before = [each.value.copy() for each in first]
+    again: list[Node] = []
+    visit_nodes(tower, inputs, ("out",), frozenset(), again.append)
+    for each, value in zip(first, before, strict=True):
+        np.testing.assert_array_equal(each.value, value)
+    exact = tower.scale.detach().numpy().astype(np.float64)
+    assert valued(again, exact)
+    assert not [each for each in first if each.value.shape == (4,) and np.array_equal(each.value, exact)]
+    with torch.no_grad():
+        tower.scale += 1
+    changed: list[Node] = []
+    visit_nodes(tower, inputs, ("out",), frozenset(), changed.append)
+    assert valued(changed, tower.scale.detach().numpy().astype(np.float64))

@@ -109,8 +109,8 @@ class Matcher:
             self._note_nearest(flat)
         for tensor, other, its_total in self._by_size[flat.size]:
             slack = RIGHT * max(norm, other)
-            if abs(norm - other) > slack or abs(total - its_total) > slack * np.sqrt(flat.size):
-                continue  # by the triangle inequality and Cauchy's, these are apart by more than RIGHT
+            if not (abs(norm - other) <= slack and abs(total - its_total) <= slack * np.sqrt(flat.size)):
+                continue  # by the triangle inequality and Cauchy's, apart by more than RIGHT; or the tensor has a NaN
             actual = self._tensors[tensor]
             error = _error(actual.reshape(-1), flat, norm)
             if error <= RIGHT:

@@ -36,8 +36,8 @@ def visit_nodes(
         mine = dict(module.named_parameters())
         for name, parameter in tower.named_parameters():
             kept = mine.get(f"{_INNER}{name}")  # None for one that the image tower does not use
-            if kept is not None:
-                kept.copy_(parameter.half() if name in halved else parameter)
+            if kept is not None:  # new memory: what was shown of another visit keeps its values
+                kept.data = (parameter.half() if name in halved else parameter).double()
         _Visitor(module, outputs, visit).run(*given.values())
 
 
