@@ -5,7 +5,9 @@ A selftest that calls everything caught would be worth nothing, so what it judge
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +23,17 @@ from fidelity.cli.selftest import exit_code, selftest_lines
 from fidelity.comparison.policy import Limit, load_policy
 from fidelity.devices.discovery import Device, DeviceInfo
 from fidelity.devices.job import Job, JobInput, JobResult, Precision, RunOutput
-from fidelity.errors import BadInput
+from fidelity.errors import BadInput, EnvironmentMissing
 from fidelity.faults.outputs import OUTPUTS
 from fidelity.faults.plant import FAULTS, planted
 from fidelity.faults.swapped import planted_anywhere
 from fidelity.gating.execution import Execution
 from fidelity.localisation.emulations import emulated, parsed
+from fidelity.models.threads import SMALL
 from fidelity.selftest.catalogue import PLACES, chosen_faults, faults_of, unplanted
 from fidelity.selftest.graphs import plant
 from fidelity.selftest.outputs import GPU_ALONE, output_row
+from fidelity.selftest.planting import side_by_side
 from fidelity.selftest.records import CleanRow, FaultRow, Seen, SelftestReport, all_right, fault_row
 from fidelity.selftest.rig import Rig, seen_by_gate
 from fidelity.selftest.specimen import Specimen
@@ -99,6 +103,17 @@ def test_the_exit_code_and_what_is_told(found: SelftestReport, code: int, line: 
     assert exit_code(found) == code
     assert any(line in told for told in selftest_lines(found)), selftest_lines(found)
     assert found.passed == (code == 0)
+
+
+def test_a_process_that_is_ended_is_the_environments_fault() -> None:
+    with pytest.raises(EnvironmentMissing, match="give the same command again"), side_by_side(SMALL) as pool:
+        pool.submit(os._exit, 9).result()
+
+
+def test_a_large_model_has_one_thread_of_this_process() -> None:
+    with side_by_side(SMALL + 1) as pool:
+        assert {pool.submit(os.getpid).result(), os.getpid()} == {os.getpid()}
+        assert len({pool.submit(threading.get_ident).result() for _ in range(3)}) == 1
 
 
 def test_a_report_survives_storage(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ made side by side."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from fidelity.errors import EnvironmentMissing
 from fidelity.models.subject import Subject
 from fidelity.models.threads import SMALL
 from fidelity.rewrites.contract import Rewrite
@@ -28,7 +29,9 @@ PROCESSES = 2
 @contextmanager
 def side_by_side(parameters: int) -> Iterator[Executor]:
     """What makes the parts: processes for a small model; for a large one a single thread, whose operations use every
-    core and whose memory is the limit. What nobody has begun when an error leaves is not made."""
+    core and whose memory is the limit. What nobody has begun when an error leaves is not made.
+
+    Raises EnvironmentMissing where a process was ended from outside: the system does that when memory runs out."""
     pool = (
         ThreadPoolExecutor(1)
         if parameters > SMALL
@@ -36,6 +39,11 @@ def side_by_side(parameters: int) -> Iterator[Executor]:
     )
     try:
         yield pool
+    except BrokenExecutor as error:
+        raise EnvironmentMissing(
+            "selftest: one of its processes was ended, as when memory runs out; what it did so far is kept: "
+            "give the same command again"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
