@@ -54,7 +54,7 @@ def _exported(tower: nn.Module, given: Mapping[str, torch.Tensor], outputs: tupl
     programs = _PROGRAMS.setdefault(tower, {})
     if key not in programs:
         programs.clear()
-        named = NamedIO(copy.deepcopy(tower).double().eval(), tuple(given), outputs).eval()
+        named = NamedIO(copy.deepcopy(tower).double(), tuple(given), outputs).eval()
         with torch.no_grad():
             programs[key] = torch.export.export(named, (), dict(given), strict=False).run_decompositions().module()
     return programs[key]
