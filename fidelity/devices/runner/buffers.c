@@ -1,8 +1,11 @@
 /* Creating, filling, running and reading buffers; see buffers.h. */
 
+#define _XOPEN_SOURCE 700
+
 #include "buffers.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "system.h"
 
@@ -34,7 +37,7 @@ static bool create_buffer(struct runtime *runtime, const struct compiled *compil
     return true;
 }
 
-bool create_buffers(struct runtime *runtime, const struct compiled *compiled, struct buffers *buffers,
+bool create_buffers(struct runtime *runtime, const struct compiled *compiled, double deadline, struct buffers *buffers,
                     struct failure *failure)
 {
     *buffers = (struct buffers){
@@ -43,6 +46,7 @@ bool create_buffers(struct runtime *runtime, const struct compiled *compiled, st
         .input = need(compiled->inputs, sizeof(litert_buffer)),
         .output = need(compiled->outputs, sizeof(litert_buffer)),
         .content = need(compiled->outputs, sizeof(void *)),
+        .deadline = deadline,
     };
     for (size_t i = 0; i < compiled->inputs; i++)
         if (!create_buffer(runtime, compiled, true, i, &buffers->input[i], failure))
@@ -55,12 +59,33 @@ bool create_buffers(struct runtime *runtime, const struct compiled *compiled, st
     return true;
 }
 
-/* Copies into the buffer (`from`) or out of it (`to`). */
-static bool copy(struct litert *litert, litert_buffer buffer, const struct port *port, const void *from, void *to,
-                 struct failure *failure)
+/* LiteRT waits two minutes for a GPU that still computes, then gives up (2.3.0, WebGPU). The work goes on, and so
+ * does this wait, until the job's own deadline. A buffer whose lock ran out of time can be locked again only after
+ * an unlock, which itself fails. */
+static int lock(const struct buffers *buffers, litert_buffer buffer, void **memory, int how)
 {
+    struct litert *litert = &buffers->runtime->litert;
+    for (;;) {
+        int status = litert->LockTensorBuffer(buffer, memory, how);
+        if (status != LITERT_TIMEOUT_EXPIRED || seconds_now() > buffers->deadline)
+            return status;
+        litert->UnlockTensorBuffer(buffer);
+        sleep(1); /* in case that another runtime does not wait at all */
+    }
+}
+
+/* Copies into the buffer (`from`) or out of it (`to`). */
+static bool copy(const struct buffers *buffers, litert_buffer buffer, const struct port *port, const void *from,
+                 void *to, struct failure *failure)
+{
+    struct litert *litert = &buffers->runtime->litert;
     void *memory;
-    int status = litert->LockTensorBuffer(buffer, &memory, from ? LITERT_WRITE : LITERT_READ);
+    int status = lock(buffers, buffer, &memory, from ? LITERT_WRITE : LITERT_READ);
+    if (status == LITERT_TIMEOUT_EXPIRED) {
+        failure->timed_out = failure->stage == DONE;
+        return fail(failure, RUN_FAILED,
+                    "%.100s: the device had not finished when the job passed its limit of timeout_seconds", port->name);
+    }
     if (status)
         return failed(failure, from ? "writing" : "reading", port, status);
     if (port->bytes)
@@ -74,7 +99,7 @@ bool run_once(struct buffers *buffers, void *const *inputs, double *seconds, dou
     struct litert *litert = &buffers->runtime->litert;
     const struct compiled *compiled = buffers->compiled;
     for (size_t i = 0; i < compiled->inputs; i++)
-        if (!copy(litert, buffers->input[i], &compiled->input[i], inputs[i], NULL, failure))
+        if (!copy(buffers, buffers->input[i], &compiled->input[i], inputs[i], NULL, failure))
             return false;
     double started = seconds_now();
     int status = litert->RunCompiledModel(compiled->compiled, compiled->signature, compiled->inputs, buffers->input,
@@ -83,7 +108,7 @@ bool run_once(struct buffers *buffers, void *const *inputs, double *seconds, dou
     if (status)
         return failed(failure, "LiteRtRunCompiledModel", NULL, status);
     for (size_t i = 0; i < compiled->outputs; i++)
-        if (!copy(litert, buffers->output[i], &compiled->output[i], NULL, buffers->content[i], failure))
+        if (!copy(buffers, buffers->output[i], &compiled->output[i], NULL, buffers->content[i], failure))
             return false;
     *seconds = seconds_now() - started;
     return true;

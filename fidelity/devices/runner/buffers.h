@@ -12,10 +12,11 @@ struct buffers {
     struct runtime *runtime;
     const struct compiled *compiled;
     litert_buffer *input, *output;
-    void **content; /* of the outputs, as the last run gave them */
+    void **content;  /* of the outputs, as the last run gave them */
+    double deadline; /* of the job: as long as that a run may take */
 };
 
-bool create_buffers(struct runtime *runtime, const struct compiled *compiled, struct buffers *buffers,
+bool create_buffers(struct runtime *runtime, const struct compiled *compiled, double deadline, struct buffers *buffers,
                     struct failure *failure);
 
 /* One run: `inputs` in the signature's order. `seconds` include reading all outputs back: a GPU's call

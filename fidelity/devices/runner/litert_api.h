@@ -26,6 +26,7 @@ typedef struct litert_buffer *litert_buffer;
 typedef struct litert_accelerator *litert_accelerator;
 
 enum { LITERT_MOST_DIMENSIONS = 8 };
+enum { LITERT_TIMEOUT_EXPIRED = 7 };                                  /* a status */
 enum { LITERT_CPU = 1, LITERT_GPU = 2 };                              /* a set of accelerators */
 enum { LITERT_READ = 0, LITERT_WRITE = 1 };                           /* how a buffer is locked */
 enum { LITERT_OPTION_RUNTIME_FOLDER = 22, LITERT_OPTION_REGISTER = 24 }; /* tags of environment options */

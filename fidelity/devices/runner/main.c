@@ -120,8 +120,8 @@ static void execute(const char *folder, const struct arguments *arguments, struc
         !open_signature(runtime, job->signature, compiled, failure) || !check_inputs(folder, job, compiled, failure))
         return;
     result->before = read_zones(arguments->thermal);
-    if (create_buffers(runtime, compiled, &buffers, failure))
-        run_job(folder, job, &buffers, deadline, answers, failure);
+    if (create_buffers(runtime, compiled, deadline, &buffers, failure))
+        run_job(folder, job, &buffers, answers, failure);
     result->after = read_zones(arguments->thermal);
     result->fully_known = job->gpu;
     result->fully_accelerated = job->gpu && fully_accelerated(runtime, compiled);

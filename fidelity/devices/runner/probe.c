@@ -10,6 +10,7 @@
 #include "buffers.h"
 #include "files.h"
 #include "model_file.h"
+#include "system.h"
 
 static const char LINE[] = "fidelity: precision probe"; /* job.PROBE_LINE */
 static const float FP16_LARGEST = 65504;
@@ -46,7 +47,7 @@ const char *probe_precision(struct runtime *runtime, const char *folder, const s
     if (path && check_model_file(path, job->probe, NULL, &failure) &&
         compile_model(runtime, job, path, &compiled, &failure) &&
         open_signature(runtime, NULL, &compiled, &failure) && is_probes(&compiled, sizeof input) &&
-        create_buffers(runtime, &compiled, &buffers, &failure) &&
+        create_buffers(runtime, &compiled, seconds_now() + job->timeout_seconds, &buffers, &failure) &&
         run_once(&buffers, inputs, &seconds, &enqueue, &failure)) {
         memcpy(output, buffers.content[0], sizeof output);
         had = judge(output[0], output[1]);

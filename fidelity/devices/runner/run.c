@@ -77,9 +77,9 @@ bool check_inputs(const char *folder, const struct job *job, const struct compil
     return true;
 }
 
-static bool in_time(double deadline, struct failure *failure)
+static bool in_time(const struct buffers *buffers, struct failure *failure)
 {
-    if (seconds_now() <= deadline)
+    if (seconds_now() <= buffers->deadline)
         return true;
     failure->timed_out = failure->stage == DONE;
     return fail(failure, RUN_FAILED, "the job passed its limit of timeout_seconds between two runs");
@@ -128,8 +128,8 @@ static bool equal(const struct buffers *buffers, void *const *kept)
 }
 
 /* The first run was made and kept; as many more as the job says. */
-static bool repeat(const struct job *job, struct buffers *buffers, void *const *contents, double deadline,
-                   struct answer *answer, struct failure *failure)
+static bool repeat(const struct job *job, struct buffers *buffers, void *const *contents, struct answer *answer,
+                   struct failure *failure)
 {
     void **kept = copies(buffers);
     double total = answer->run.seconds[0], seconds, enqueue;
@@ -137,7 +137,7 @@ static bool repeat(const struct job *job, struct buffers *buffers, void *const *
     for (int64_t done = 1; done < job->repeats && good; done++) {
         if (done >= 2 && job->repeat_seconds > 0 && total >= job->repeat_seconds)
             break;
-        good = in_time(deadline, failure) && run_once(buffers, contents, &seconds, &enqueue, failure);
+        good = in_time(buffers, failure) && run_once(buffers, contents, &seconds, &enqueue, failure);
         if (good) {
             add_time(&answer->run, seconds);
             add_time(&answer->enqueue, enqueue);
@@ -150,7 +150,7 @@ static bool repeat(const struct job *job, struct buffers *buffers, void *const *
 }
 
 static bool run_input(const char *folder, const struct job *job, size_t index, struct buffers *buffers,
-                      double deadline, struct answers *answers, struct failure *failure)
+                      struct answers *answers, struct failure *failure)
 {
     const struct job_input *input = &job->inputs[index];
     struct answer *answer = &answers->answer[index];
@@ -160,11 +160,11 @@ static bool run_input(const char *folder, const struct job *job, size_t index, s
         return false;
     bool good = true;
     for (int64_t i = 0; index == 0 && i < job->warmups && good; i++) {
-        good = in_time(deadline, failure) && run_once(buffers, contents, &seconds, &enqueue, failure);
+        good = in_time(buffers, failure) && run_once(buffers, contents, &seconds, &enqueue, failure);
         if (good)
             add_time(&answers->warmup, seconds);
     }
-    good = good && in_time(deadline, failure) && run_once(buffers, contents, &seconds, &enqueue, failure);
+    good = good && in_time(buffers, failure) && run_once(buffers, contents, &seconds, &enqueue, failure);
     if (good) {
         answer->same = true;
         add_time(&answer->run, seconds);
@@ -172,7 +172,7 @@ static bool run_input(const char *folder, const struct job *job, size_t index, s
         good = keep(folder, input->name, buffers, answer, failure);
     }
     if (good && input->repeated)
-        good = repeat(job, buffers, contents, deadline, answer, failure);
+        good = repeat(job, buffers, contents, answer, failure);
     free_inputs(contents, buffers->compiled->inputs);
     answers->count += good;
     return good;
@@ -191,14 +191,14 @@ static bool make_outputs_folder(const char *folder, struct failure *failure)
     return made;
 }
 
-bool run_job(const char *folder, const struct job *job, struct buffers *buffers, double deadline,
-             struct answers *answers, struct failure *failure)
+bool run_job(const char *folder, const struct job *job, struct buffers *buffers, struct answers *answers,
+             struct failure *failure)
 {
     answers->answer = need(job->count, sizeof *answers->answer);
     if (!make_outputs_folder(folder, failure))
         return false;
     for (size_t i = 0; i < job->count; i++)
-        if (!run_input(folder, job, i, buffers, deadline, answers, failure))
+        if (!run_input(folder, job, i, buffers, answers, failure))
             return false;
     return true;
 }

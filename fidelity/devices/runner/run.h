@@ -39,8 +39,8 @@ struct answers {
  * on the inputs that happened to fit. */
 bool check_inputs(const char *folder, const struct job *job, const struct compiled *compiled, struct failure *failure);
 
-/* All runs. `answers` holds what was finished, also after a failure. Past `deadline` it stops. */
-bool run_job(const char *folder, const struct job *job, struct buffers *buffers, double deadline,
-             struct answers *answers, struct failure *failure);
+/* All runs. `answers` holds what was finished, also after a failure. Past the buffers' deadline it stops. */
+bool run_job(const char *folder, const struct job *job, struct buffers *buffers, struct answers *answers,
+             struct failure *failure);
 
 #endif

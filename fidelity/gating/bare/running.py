@@ -24,10 +24,6 @@ TIMEOUT_SECONDS = 900.0
 REPEATED = 1
 """Sets that run twice, for the determinism check."""
 
-_LATE = "Failed to lock custom tensor buffer"
-"""What ai-edge-litert 2.3.0 says when the GPU's driver compiled shaders for longer than the runtime waits at the first
-read-back (two minutes). The driver keeps what it has compiled, so the same job is made once more, and once only."""
-
 
 def ran(
     artefact: Path, device: Device, precision: Precision, signature: str | None, sets: Sets, cache: Cache, step: Step
@@ -57,10 +53,7 @@ def ran(
             memory_limit_bytes=MEMORY_LIMIT,
         )
         step(f"{device.spec} {precision}")
-        result = run_job(folder, device)
-        if result.status == "run_failed" and _LATE in (result.error or ""):
-            step(f"{device.spec} {precision}, again")
-            run_job(folder, device)
+        run_job(folder, device)
 
     folder = cache.entry("bare", key, make)
     execution = read_execution(folder)
