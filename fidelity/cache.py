@@ -7,7 +7,6 @@ that an interrupted run leaves no half entry, and two runs at once do no harm.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import shutil
@@ -52,11 +51,19 @@ class Cache:
             make(building)
             (building / "key.json").write_bytes(canonical_json(everything))
             building.chmod(0o755)
-            with contextlib.suppress(FileExistsError):
-                building.rename(folder)
+            _take_its_place(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
         return folder
+
+
+def _take_its_place(building: Path, folder: Path) -> None:
+    """Rename a whole entry to its name, unless another process was first: then its entry is as good."""
+    try:
+        building.rename(folder)
+    except OSError:  # ENOTEMPTY or EEXIST, as POSIX leaves it to the system
+        if not folder.is_dir():
+            raise
 
 
 @once
