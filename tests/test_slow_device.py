@@ -170,6 +170,16 @@ def test_the_worker_waits_for_a_slow_device(
     assert model.runs == runs
 
 
+def test_the_workers_later_runs_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device is known to be slow by then."""
+    monkeypatch.setattr("fidelity.devices.litert.time.sleep", lambda _: None)
+    model = Model("float32", 1)
+    slow = runner(model)
+    got = [slow.run({"x": np.zeros(2, np.float32)}).outputs["x"].tolist() for _ in range(3)]
+    assert got == [[7, 7]] * 3
+    assert model.runs == 4
+
+
 def test_another_status_ends_the_workers_job_at_once() -> None:
     model = Model("float32", 0, error=LOST)
     with pytest.raises(RuntimeError, match="code=3"):

@@ -128,7 +128,7 @@ static void execute(const char *folder, const struct arguments *arguments, struc
     if (!job->gpu)
         result->precision_had = "fp32";
     else if (job->probe)
-        result->precision_had = probe_precision(runtime, folder, job);
+        result->precision_had = probe_precision(runtime, folder, job, deadline);
 }
 
 /* The program's last word. Nothing is torn down: a driver that crashes when it is unloaded must not

@@ -10,7 +10,6 @@
 #include "buffers.h"
 #include "files.h"
 #include "model_file.h"
-#include "system.h"
 
 static const char LINE[] = "fidelity: precision probe"; /* job.PROBE_LINE */
 static const float FP16_LARGEST = 65504;
@@ -32,7 +31,7 @@ static bool is_probes(const struct compiled *compiled, size_t bytes)
            compiled->output->bytes == bytes;
 }
 
-const char *probe_precision(struct runtime *runtime, const char *folder, const struct job *job)
+const char *probe_precision(struct runtime *runtime, const char *folder, const struct job *job, double deadline)
 {
     float input[4] = {300.0f, 1.0f + 0x1p-12f, 1.0f, 2.0f}, output[4]; /* precision_probe.INPUT */
     struct failure failure = {0}; /* a device that cannot run the probe is "unknown", not a failed job */
@@ -47,7 +46,7 @@ const char *probe_precision(struct runtime *runtime, const char *folder, const s
     if (path && check_model_file(path, job->probe, NULL, &failure) &&
         compile_model(runtime, job, path, &compiled, &failure) &&
         open_signature(runtime, NULL, &compiled, &failure) && is_probes(&compiled, sizeof input) &&
-        create_buffers(runtime, &compiled, seconds_now() + job->timeout_seconds, &buffers, &failure) &&
+        create_buffers(runtime, &compiled, deadline, &buffers, &failure) &&
         run_once(&buffers, inputs, &seconds, &enqueue, &failure)) {
         memcpy(output, buffers.content[0], sizeof output);
         had = judge(output[0], output[1]);
